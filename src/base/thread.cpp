@@ -1,0 +1,90 @@
+#include "sluice/base/thread.h"
+
+#include <csignal>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "sluice/base/check.h"
+
+namespace sluice {
+namespace {
+
+constexpr std::size_t name_bytes = 15;
+
+struct start_state {
+  std::string name;
+  std::move_only_function<void()> body;
+};
+
+void* run_thread(void* argument) {
+  const std::unique_ptr<start_state> state(static_cast<start_state*>(argument));
+  ::pthread_setname_np(::pthread_self(), state->name.c_str());
+  state->body();
+  return nullptr;
+}
+
+sigset_t asynchronous_signals() noexcept {
+  sigset_t set;
+  ::sigfillset(&set);
+  for (const int synchronous : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) {
+    ::sigdelset(&set, synchronous);
+  }
+  return set;
+}
+
+class system_thread_seam final : public thread_seam {
+ public:
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+    return named_thread::start(name, std::move(body));
+  }
+};
+
+}  // namespace
+
+named_thread::named_thread(named_thread&& other) noexcept
+    : handle_(other.handle_), started_(std::exchange(other.started_, false)) {}
+
+named_thread& named_thread::operator=(named_thread&& other) noexcept {
+  if (this != &other) {
+    join();
+    handle_ = other.handle_;
+    started_ = std::exchange(other.started_, false);
+  }
+  return *this;
+}
+
+result<named_thread> named_thread::start(std::string_view name, std::move_only_function<void()> body) {
+  SLUICE_CHECK_OP(name.size(), <=, name_bytes);
+  auto state = std::make_unique<start_state>(std::string(name), std::move(body));
+  named_thread thread;
+  // The mask is inherited, so it is set around the creation: the new thread never runs a single instruction without it.
+  const sigset_t blocked = asynchronous_signals();
+  sigset_t before;
+  ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
+  const int err = ::pthread_create(&thread.handle_, nullptr, run_thread, state.get());
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (err != 0) {
+    return fail(err);
+  }
+  static_cast<void>(state.release());  // run_thread owns it now
+  thread.started_ = true;
+  return thread;
+}
+
+void named_thread::join() noexcept {
+  if (!started_) {
+    return;
+  }
+  SLUICE_CHECK(::pthread_equal(handle_, ::pthread_self()) == 0, "a thread cannot join itself");
+  const int err = ::pthread_join(handle_, nullptr);
+  SLUICE_CHECK_OP(err, ==, 0);
+  started_ = false;
+}
+
+thread_seam& thread_seam::real() noexcept {
+  static thread_seam& instance = *new system_thread_seam;  // never destroyed: may be used by late threads
+  return instance;
+}
+
+}  // namespace sluice
