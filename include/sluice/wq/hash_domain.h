@@ -1,0 +1,50 @@
+// hash_domain: the space in which the keys of keyed works are compared.
+//
+// At most one work of a key runs at a time, and works of a key start in the order of their submits, over all engines
+// and all wqs that use the domain. Keys are exact: two different keys never wait for each other. A key costs memory
+// only while a work of it is queued or running.
+//
+// Ownership:      kref; a wq holds a count of every domain that it was given a work of, until the wq ends.
+// Thread safety:  any thread.
+// Blocking:       never.
+// Errors:         create: ENOMEM. A submit that needs room for a new key may be refused with ENOMEM.
+// Limits:         as many live keys as memory has: at most 128 bytes each.
+// Invariants:     H1 H2 H3 H4 H5
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "sluice/base/error.h"
+#include "sluice/ref/kref.h"
+#include "sluice/ref/ref.h"
+
+namespace sluice {
+
+namespace detail {
+class key_table;
+}  // namespace detail
+
+class hash_domain : public kref<hash_domain> {
+ public:
+  [[nodiscard]] static result<ref<hash_domain>> create();
+
+  // Keys that have a work queued or running. A snapshot.
+  [[nodiscard]] std::size_t live_keys() const noexcept;
+  // Whether a worker owns a run of this key. A snapshot.
+  [[nodiscard]] bool busy(std::uint64_t key) const noexcept;
+
+  // For the wq floor.
+  [[nodiscard]] detail::key_table& table() noexcept { return *table_; }
+
+ private:
+  friend struct delete_release;
+
+  explicit hash_domain(std::unique_ptr<detail::key_table> table) noexcept;
+  ~hash_domain();
+
+  const std::unique_ptr<detail::key_table> table_;
+};
+
+}  // namespace sluice

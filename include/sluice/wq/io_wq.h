@@ -1,0 +1,199 @@
+// io_wq: the worker pool: two classes of workers, keyed order, blocked workers replaced, work that can be cancelled.
+//
+//   auto wq = io_wq::create({.max_bound = 4, .name = "files"});
+//   if (auto r = (*wq)->submit(*job); !r) { … r.error(): the job is still ours … }
+//   (*wq)->stop(stop_policy::run_queued);
+//
+// Ownership:      kref, for whoever shares the pool. The last put stops it (cancel_queued, without deadline) and joins
+// its
+//                 threads; it must not happen on one of its own workers (a failed check).
+// Thread safety:  any thread that holds a count may call anything, workers included (stop from a worker is an error).
+// Blocking:       submit does not (unless when_full::wait was chosen). cancel runs the cancelled works on the caller's
+//                 thread. stop waits.
+// Ordering:       works without a key start in submit order within their class; works of a key in submit order,
+// overtaking
+//                 others if need be. submit happens before run, run before release, release before stop's return.
+// Errors:         submit: ESHUTDOWN after stop began; EAGAIN queue full; ENOMEM no room for a key, handle or deadline;
+//                 ETIMEDOUT full until the wait's end; EDEADLK a worker would wait for room in its own wq. A refused
+//                 work is untouched (W6).
+// Limits:         queue_limit works queued per class; max_bound and max_unbound workers over all nodes; a name of 8
+// bytes. Invariants:     W1 W2 W3 W4 W5 W6 W7 P1 … P10 C1 … C8 X1 … X6
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "sluice/base/clock.h"
+#include "sluice/base/error.h"
+#include "sluice/base/thread.h"
+#include "sluice/ref/kref.h"
+#include "sluice/ref/ref.h"
+#include "sluice/wq/stats.h"
+#include "sluice/wq/work.h"
+
+namespace sluice {
+
+namespace detail {
+class wq_core;
+}  // namespace detail
+
+// What a submit does when queue_limit works of the class are queued.
+enum class when_full : std::uint8_t {
+  refuse,      // EAGAIN
+  wait,        // until there is room, at most full_wait; a worker of the same wq gets EDEADLK instead
+  run_inline,  // run and release on the submitter's thread (keyed works and chains are refused with EAGAIN)
+};
+
+struct io_wq_options {
+  unsigned max_bound = 0;    // workers; 0: four per CPU that the creator may use
+  unsigned max_unbound = 0;  // workers; 0: 512
+  std::chrono::milliseconds idle_timeout{5000};
+  std::string_view name = "sluice";  // of the threads: at most 8 bytes
+  std::size_t queue_limit = std::size_t{1} << 20;
+  when_full full = when_full::refuse;
+  std::chrono::milliseconds full_wait{1000};
+  // The real-time signal that interrupts a running work's system call when it is cancelled. 0: SIGRTMIN + 3. Its
+  // disposition is the wq's from create to the end of the last wq that uses it, and then restored.
+  int interrupt_signal = 0;
+  // Seams. Null: the machine's. They outlive the wq.
+  thread_seam* threads = nullptr;
+  clock_seam* clock = nullptr;
+};
+
+// Names one accepted submit for ever: it is never found again by anybody else's (no reuse of addresses matters).
+class work_handle {
+ public:
+  // Names nothing.
+  constexpr work_handle() = default;
+  constexpr work_handle(std::uint32_t slot, std::uint32_t generation) noexcept : slot_(slot), generation_(generation) {}
+
+  [[nodiscard]] constexpr std::uint32_t slot() const noexcept { return slot_; }
+  [[nodiscard]] constexpr std::uint32_t generation() const noexcept { return generation_; }
+  [[nodiscard]] constexpr explicit operator bool() const noexcept { return slot_ != 0; }
+  friend constexpr bool operator==(const work_handle&, const work_handle&) = default;
+
+ private:
+  std::uint32_t slot_ = 0;
+  std::uint32_t generation_ = 0;
+};
+
+enum class cancel_result : std::uint8_t {
+  cancelled,  // it was pending; its run (cancelled) and its release are over, and so are those of the rest of its chain
+  running,    // it was executing: asked to stop, its system call interrupted until it leaves; it completes once, later
+  not_found,  // neither (over, never accepted, or no_cancel)
+};
+
+struct cancel_counts {
+  std::size_t cancelled = 0;
+  std::size_t running = 0;
+};
+
+// What cancel_if shows of a candidate. The address is for comparing only: the work may be over by now.
+struct work_view {
+  const work* address = nullptr;
+  std::uint64_t owner = 0;
+  const hash_domain* domain = nullptr;  // null: no key
+  std::uint64_t key = 0;
+  work_class cls = work_class::bound;
+  bool running = false;
+};
+
+enum class stop_policy : std::uint8_t {
+  run_queued,     // what was accepted is run
+  cancel_queued,  // what is pending is cancelled, what runs is asked to stop; pending no_cancel works are run
+};
+
+struct running_work {
+  work_view what;
+  std::chrono::nanoseconds since{};  // how long it has run
+};
+
+struct stop_report {
+  bool finished = false;  // every work released and every thread joined. false: the deadline came first, or EDEADLK
+  std::error_code error;  // EDEADLK: called by one of the wq's own workers; nothing was done
+  std::size_t cancelled = 0;
+  std::size_t still_queued = 0;
+  std::vector<running_work> still_running;
+};
+
+class io_wq : public kref<io_wq> {
+ public:
+  // Starts the manager, the rescuer and the first worker.
+  // Errors: EINVAL a bad option; EAGAIN, ENOMEM, EPERM as thread creation says (nothing is left behind).
+  [[nodiscard]] static result<ref<io_wq>> create(const io_wq_options& options = {});
+
+  // Accepts one work, or the chain it heads.
+  [[nodiscard]] result<void> submit(work& head) noexcept;
+  // The same, and says how to cancel it.
+  [[nodiscard]] result<work_handle> submit_tracked(work& head) noexcept;
+  // Accepts works[0…n) in this order with one wake. Returns n, at least 1, or why works[0] was refused (or 0 for an
+  // empty span). The rest stays the caller's.
+  [[nodiscard]] result<std::size_t> submit(std::span<work* const> works) noexcept;
+  // Links works[0] → works[1] → … and submits the head: all or nothing.
+  [[nodiscard]] result<void> submit_chain(std::span<work* const> works) noexcept;
+  // Runs f() or f(work_context&) once. f() is dropped without a call if the work is cancelled; f(work_context&) is
+  // called in any case. f is destroyed after its run, on that thread. Move-only callables will do; it must not throw.
+  template <class Callable>
+    requires(std::invocable<Callable&> || std::invocable<Callable&, work_context&>)
+  [[nodiscard]] result<void> submit(Callable callable, work_class cls = work_class::bound) {
+    if constexpr (std::invocable<Callable&, work_context&>) {
+      return submit_call(std::move_only_function<void(work_context&)>(std::move(callable)), cls);
+    } else {
+      return submit_call(
+          [inner = std::move(callable)](work_context& ctx) mutable {
+            if (!ctx.cancelled()) {
+              inner();
+            }
+          },
+          cls);
+    }
+  }
+
+  // Blocks for the run of the cancelled work, if it was pending.
+  [[nodiscard]] cancel_result cancel(work_handle handle) noexcept;
+  // Every work (pending or running) with this owner tag that was accepted before the call.
+  cancel_counts cancel_owner(std::uint64_t owner) noexcept;
+  // Every work that the predicate chooses. It is called without locks, on a snapshot; a chosen work that began to run
+  // or ended meanwhile counts as what it is by then. Errors: ENOMEM for the snapshot.
+  template <std::predicate<const work_view&> Predicate>
+  [[nodiscard]] result<cancel_counts> cancel_if(Predicate predicate) {
+    return cancel_chosen([](void* p, const work_view& view) { return bool{(*static_cast<Predicate*>(p))(view)}; },
+                         &predicate);
+  }
+  cancel_counts cancel_all() noexcept;
+
+  // Refuses further submits, then lets the policy decide about what is queued, waits for what runs, and joins the
+  // threads. After an unfinished stop call it again. Blocks until done or the deadline.
+  stop_report stop(stop_policy policy, steady_time deadline = no_deadline) noexcept;
+
+  // Sets the limit, at least 1. Returns the old one. Lowered: surplus workers leave once they are done with their work.
+  unsigned set_max_workers(work_class cls, unsigned max) noexcept;
+  [[nodiscard]] unsigned max_workers(work_class cls) const noexcept;
+
+  [[nodiscard]] wq_stats stats() const noexcept;
+
+  // Whether the calling thread is one of this wq's workers.
+  [[nodiscard]] bool on_worker() const noexcept;
+
+ private:
+  friend struct delete_release;
+
+  explicit io_wq(std::unique_ptr<detail::wq_core> core) noexcept;
+  ~io_wq();
+
+  result<void> submit_call(std::move_only_function<void(work_context&)> call, work_class cls);
+  result<cancel_counts> cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept;
+
+  const std::unique_ptr<detail::wq_core> core_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,174 @@
+// work: one thing to do on an io_wq: an intrusive node of 64 bytes, so that submitting it allocates nothing.
+//
+// Derive from work (or hold one), give it a table of two functions, and submit it. The wq calls run once, then release
+// once; release is the moment at which the memory is the user's again (it may free it, or submit it anew).
+//
+//   struct flush_log : work {
+//     static void do_run(work& w, work_context& ctx) noexcept { if (!ctx.cancelled())
+//     static_cast<flush_log&>(w).flush(); } static void do_release(work& w) noexcept { delete
+//     &static_cast<flush_log&>(w); } static constexpr work_ops ops{do_run, do_release}; flush_log() : work(ops,
+//     work_class::bound) {}
+//   };
+//
+// | state of a work | submit        | set_…, then  | cancel                      | destroy |
+// |-----------------|---------------|--------------|-----------------------------|---------|
+// | idle            | accepted/error| yes          | not found                   | yes     |
+// | pending         | check fails   | no           | run(cancelled), release     | no      |
+// | running         | check fails   | no           | asked to stop; runs on      | no      |
+// | in its release  | yes           | yes          | not found                   | yes     |
+//
+// Ownership:      the submitter's until accepted; then the wq's until release is called. A refused work stays the
+//                 submitter's. A chain (then()) is accepted, or refused, as a whole.
+// Thread safety:  none of its own: while idle, one thread at a time; while accepted, nobody but the wq.
+// Blocking:       never.
+// Ordering:       what the submitter did before submit is visible to run; what run did is visible to release.
+// Errors:         none. Submitting or destroying an accepted work is a failed check.
+// Limits:         64 bytes.
+// Invariants:     W1 W3 W4
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <stop_token>
+#include <utility>
+
+#include "sluice/base/check.h"
+#include "sluice/base/clock.h"
+#include "sluice/identity/identity.h"
+#include "sluice/ref/ref.h"
+
+namespace sluice {
+
+class hash_domain;
+class work;
+class work_context;
+
+namespace detail {
+struct work_access;
+}  // namespace detail
+
+// bound: will finish by itself soon (regular files, block devices, computation).
+// unbound: may wait for ever (sockets, pipes, locks, a dead mount). Each class has its own queue, workers and limit.
+enum class work_class : std::uint8_t { bound = 0, unbound = 1 };
+inline constexpr std::size_t work_classes = 2;
+
+enum class work_flags : std::uint8_t {
+  none = 0,
+  no_cancel = 1,   // no cancel finds it: it is neither interrupted nor given up, it just runs
+  concurrent = 2,  // does not wait for a running worker: another one is started for it
+};
+[[nodiscard]] constexpr work_flags operator|(work_flags a, work_flags b) noexcept {
+  return static_cast<work_flags>(std::to_underlying(a) | std::to_underlying(b));
+}
+[[nodiscard]] constexpr bool has(work_flags all, work_flags one) noexcept {
+  return (std::to_underlying(all) & std::to_underlying(one)) != 0;
+}
+
+// The two functions of a kind of work. A table lives as long as any work that names it (make it static constexpr).
+struct work_ops {
+  // Does it, or gives it up if ctx.cancelled(). On a worker's thread; a cancelled one on the canceller's.
+  void (*run)(work&, work_context&) noexcept = nullptr;
+  // Takes the memory back. The wq touches nothing of the work from here on.
+  void (*release)(work&) noexcept = nullptr;
+};
+
+class work {
+ public:
+  // Not submittable until set_ops().
+  work() = default;
+  explicit work(const work_ops& ops, work_class cls = work_class::bound, work_flags flags = work_flags::none) noexcept
+      : ops_(&ops), class_(cls), flags_(flags) {}
+  work(const work&) = delete;
+  work& operator=(const work&) = delete;
+
+  // The setters all require: idle.
+  void set_ops(const work_ops& ops) noexcept { idle().ops_ = &ops; }
+  void set_class(work_class cls) noexcept { idle().class_ = cls; }
+  void set_flags(work_flags flags) noexcept { idle().flags_ = flags; }
+  // Works of one key in one domain run one after the other, in submit order. The domain outlives the release.
+  void set_key(hash_domain& domain, std::uint64_t key) noexcept {
+    idle().domain_ = &domain;
+    key_ = key;
+  }
+  void clear_key() noexcept { idle().domain_ = nullptr; }
+  // As whom it is done. The count is dropped after run, before release.
+  void set_identity(ref<const identity> who) noexcept { idle().identity_ = std::move(who); }
+  // A tag of the user's choice, for cancel_owner. 0 is nobody.
+  void set_owner(std::uint64_t owner) noexcept { idle().owner_ = owner; }
+  // Not over by then: cancelled, as if by a cancel at that time. no_deadline takes it away.
+  void set_deadline(steady_time deadline) noexcept {
+    idle().deadline_ = deadline.time_since_epoch().count();
+    timed_ = deadline != no_deadline;
+  }
+  // Makes `next` run after the release of this one (null: nothing). A chain is submitted by its head; each member has
+  // its own class, key and identity. If this one fails or is cancelled, the rest of the chain is cancelled. Requires:
+  // next idle too, and not linked twice.
+  void then(work* next) noexcept { idle().link_ = next; }
+
+  [[nodiscard]] const work_ops* ops() const noexcept { return ops_; }
+  [[nodiscard]] work_class cls() const noexcept { return class_; }
+  [[nodiscard]] work_flags flags() const noexcept { return flags_; }
+  [[nodiscard]] bool keyed() const noexcept { return domain_ != nullptr; }
+  [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
+  [[nodiscard]] hash_domain* domain() const noexcept { return domain_; }
+  [[nodiscard]] std::uint64_t owner() const noexcept { return owner_; }
+  [[nodiscard]] const ref<const identity>& who() const noexcept { return identity_; }
+  [[nodiscard]] work* link() const noexcept { return link_; }
+
+ protected:
+  // Not virtual: nobody deletes through a work&, release knows the type.
+  ~work() { SLUICE_CHECK(state_ == 0, "a work may be destroyed only while it is idle or in its release"); }
+
+ private:
+  friend struct detail::work_access;
+
+  work& idle() noexcept {
+    SLUICE_CHECK(state_ == 0, "an accepted work belongs to the wq until its release");
+    return *this;
+  }
+
+  const work_ops* ops_ = nullptr;
+  union {
+    work* next_ = nullptr;   // while accepted
+    std::int64_t deadline_;  // while idle and timed_: nanoseconds of the steady clock
+  };
+  work* link_ = nullptr;
+  hash_domain* domain_ = nullptr;
+  std::uint64_t key_ = 0;
+  std::uint64_t owner_ = 0;
+  ref<const identity> identity_;
+  std::uint32_t slot_ = 0;  // of the wq's handle table; 0: none
+  work_class class_ = work_class::bound;
+  work_flags flags_ = work_flags::none;
+  bool timed_ = false;
+  std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's
+};
+static_assert(ref_tracker_on || sizeof(work) <= 64, "one cache line per queued work");
+
+// What a run knows about itself. Lives for the run.
+class work_context {
+ public:
+  // True in a run that was cancelled before it began (give up at once; the thread is the canceller's), and true from
+  // the moment on which a running work is asked to stop (ask again after every EINTR).
+  [[nodiscard]] bool cancelled() const noexcept;
+  // A token of this run alone: becomes stopped with cancelled(). The first call in a run allocates; when that fails the
+  // token has no state (stop_possible() is false), cancelled() still tells.
+  [[nodiscard]] std::stop_token stop_token() noexcept;
+  // This work did not succeed: the rest of its chain is cancelled.
+  void fail() noexcept { failed_ = true; }
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+
+  work_context(const work_context&) = delete;
+  work_context& operator=(const work_context&) = delete;
+
+ private:
+  friend struct detail::work_access;
+
+  // runner: the wq's record of the running work; null in a run that began cancelled.
+  explicit work_context(void* runner) noexcept : runner_(runner) {}
+
+  void* runner_;
+  bool failed_ = false;
+};
+
+}  // namespace sluice

@@ -1,0 +1,33 @@
+// work_access: the wq floor's way to the private half of a work.
+#pragma once
+
+#include <utility>
+
+#include "sluice/wq/work.h"
+
+namespace sluice::detail {
+
+enum class work_state : std::uint8_t { idle = 0, accepted = 1 };
+
+struct work_access {
+  [[nodiscard]] static work_state state(const work& w) noexcept { return static_cast<work_state>(w.state_); }
+  static void set_state(work& w, work_state state) noexcept { w.state_ = std::to_underlying(state); }
+  [[nodiscard]] static work*& next(work& w) noexcept { return w.next_; }
+  [[nodiscard]] static work*& link(work& w) noexcept { return w.link_; }
+  [[nodiscard]] static std::uint32_t& slot(work& w) noexcept { return w.slot_; }
+  [[nodiscard]] static bool timed(const work& w) noexcept { return w.timed_; }
+  static void set_timed(work& w, bool timed) noexcept { w.timed_ = timed; }
+  // Requires: timed and not linked.
+  [[nodiscard]] static steady_time deadline(const work& w) noexcept {
+    return steady_time(steady_time::duration(w.deadline_));
+  }
+  static void put_deadline(work& w, steady_time deadline) noexcept {
+    w.deadline_ = deadline.time_since_epoch().count();
+  }
+  static void drop_identity(work& w) noexcept { w.identity_.reset(); }
+  static void run(work& w, work_context& ctx) noexcept { w.ops_->run(w, ctx); }
+  static void release(work& w) noexcept { w.ops_->release(w); }
+  [[nodiscard]] static work_context context(void* runner) noexcept { return work_context(runner); }
+};
+
+}  // namespace sluice::detail
