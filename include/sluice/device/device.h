@@ -1,0 +1,127 @@
+// device: what requests are done to: a file, a block device, memory. A driver derives from it.
+//
+// open() gives per-open info that every operation is handed, and release() takes it back exactly once, after the last
+// operation that used it (open_file sees to that). An operation comes in two forms:
+//
+//   try_…     moves what it can without blocking and reports how much; what it cannot or what fails it leaves to the
+//   form
+//             that may block. An error is therefore never reported from here: a NOWAIT error may be spurious, and a
+//             short NOWAIT transfer is not the end of the file.
+//   the rest  does all of it or fails. Runs on a worker.
+//
+// Ranges are checked before any of these is called: inside size(), length > 0 and ≤ the limit for the operation.
+//
+// Ownership:      kref; an open_file holds one count.
+// Thread safety:  every function may be called by any number of threads at once.
+// Blocking:       try_… never; open, release and the rest may.
+// Errors:         errno values; reading where the file ends before size() is EIO, never silent zeros.
+// Limits:         max_transfer bytes per read or write; size() bytes per trim, write_zeroes, cache.
+// Invariants:     D1 D2
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "sluice/base/error.h"
+#include "sluice/device/io_request.h"
+#include "sluice/ref/kref.h"
+#include "sluice/wq/hash_domain.h"
+
+namespace sluice {
+
+enum class access_mode : std::uint8_t { read_write, read_only };
+
+// What a device can do. Constant after construction.
+struct device_traits {
+  std::uint64_t size = 0;                // bytes
+  std::uint32_t minimum_block = 1;       // bytes: requests need not be aligned to more than this
+  std::uint32_t preferred_block = 4096;  // bytes: what it likes best
+  std::uint32_t inline_limit =
+      512 << 10;  // bytes: longer transfers are not tried inside submit, they would hold the caller
+  bool read_only = false;
+  bool flush = true;  // flush does something or need not
+  bool fua = true;    // a write can be made stable on its own
+  bool trim = false;
+  bool write_zeroes = true;
+  bool fast_zero = false;  // fast_zero is answered honestly: done fast or ENOTSUP
+  bool cache = false;      // the cache hint does something
+  bool rotational = false;
+};
+
+// Per-open info, made by device::open and opaque to all but its driver.
+class open_info {
+ public:
+  open_info(const open_info&) = delete;
+  open_info& operator=(const open_info&) = delete;
+
+ protected:
+  open_info() = default;
+  ~open_info() = default;
+};
+
+// A key for works, or none.
+struct write_hash {
+  hash_domain* domain = nullptr;  // null: writes are not hashed
+  std::uint64_t key = 0;
+};
+
+class device : public kref<device> {
+ public:
+  static constexpr std::uint64_t max_transfer = 1ULL << 30;  // bytes of one read or write
+
+  device(const device&) = delete;
+  device& operator=(const device&) = delete;
+
+  [[nodiscard]] const device_traits& traits() const noexcept { return traits_; }
+  [[nodiscard]] std::uint64_t size() const noexcept { return traits_.size; }
+
+  // What it is, for people: a path, "memory". Lives as long as the device.
+  [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+  // Makes per-open info. Errors: EROFS for read_write on a read-only device; what the driver says. Blocks.
+  [[nodiscard]] virtual result<open_info*> open(access_mode mode) noexcept = 0;
+  // Takes it back. Called once per open, after the last operation. Blocks.
+  virtual void release(open_info* info) noexcept = 0;
+
+  // Bytes moved without blocking, from the start of the span; 0 if none could be.
+  [[nodiscard]] virtual std::size_t try_read(open_info& info, std::uint64_t offset, std::span<std::byte> into) noexcept;
+  [[nodiscard]] virtual std::size_t try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                              io_flags flags) noexcept;
+  // Does a flush, trim, write_zeroes or cache at once if that cannot block.
+  [[nodiscard]] virtual attempt try_range(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                          io_flags flags) noexcept;
+
+  // All of these do the whole range or fail. ECANCELED: the probe said so on the way; a part may be done.
+  [[nodiscard]] virtual result<void> read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
+                                          cancel_probe probe) noexcept = 0;
+  // flags: fua.
+  [[nodiscard]] virtual result<void> write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                           io_flags flags, cancel_probe probe) noexcept = 0;
+  // Makes stable what was written before, through whichever open.
+  [[nodiscard]] virtual result<void> flush(open_info& info, cancel_probe probe) noexcept = 0;
+  // A hint that the contents are not needed. flags: fua.
+  [[nodiscard]] virtual result<void> trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                          cancel_probe probe) noexcept = 0;
+  // flags: fua, no_hole, fast_zero. Errors: ENOTSUP with fast_zero if it would have to write.
+  [[nodiscard]] virtual result<void> write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                                  io_flags flags, cancel_probe probe) noexcept = 0;
+  // A hint that the range will be read soon.
+  [[nodiscard]] virtual result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                           cancel_probe probe) noexcept;
+
+  // How writes are hashed when they go to the pool: those of one domain and key run one at a time.
+  [[nodiscard]] virtual write_hash hashed_by() const noexcept { return {}; }
+
+ protected:
+  explicit device(device_traits traits) noexcept : traits_(traits) {}
+  virtual ~device() = default;
+
+ private:
+  friend struct delete_release;
+
+  const device_traits traits_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,113 @@
+// file_device: a regular file or a block device as a device, read and written through the page cache.
+//
+// The size is what the file had when it was opened; nothing is ever written beyond it. If the file shrinks later,
+// reading what is gone is EIO.
+//
+// | operation    | without blocking                          | on a worker |
+// |--------------|-------------------------------------------|-------------------------------------------------------------|
+// | read         | preadv2 RWF_NOWAIT                        | preadv2 until all is there | | write        | pwritev2
+// RWF_NOWAIT, if the file takes it | pwritev2 until all is gone, hashed by inode                 | | write, fua   | |
+// the same with RWF_DSYNC, or followed by fdatasync           | | flush        | | fdatasync | | trim         | | punch
+// a hole; where that is unknown nothing, it is a hint   | | write_zeroes |                                           |
+// punch a hole; no_hole: zero the range; else write zeros, or | |              | | ENOTSUP with fast_zero | | cache |
+// | posix_fadvise WILLNEED                                      |
+//
+// Whether the file takes non-blocking writes is found out by trying: the first refusal (EOPNOTSUPP, ENOSYS, EINVAL) is
+// remembered for reads and writes each, and it is never tried again on this device.
+//
+// Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
+// CPU of one. So they carry the inode as their key and run one at a time.
+//
+// Ownership:      owns the descriptor; closes it with the last count.
+// Thread safety:  as device.
+// Blocking:       create blocks. Long ranges go in chunks of `chunk` bytes; the probe is asked between chunks and after
+// EINTR. Errors:         of create: what open(2) says; EISDIR for a directory; EINVAL for what is neither a regular
+// file nor a block
+//                 device. Of operations: errno; EIO when the file is shorter than announced.
+// Limits:         length of a file < 2^63.
+// Invariants:     D1 D2
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "sluice/device/device.h"
+#include "sluice/device/file_seam.h"
+#include "sluice/ref/ref.h"
+#include "sluice/wq/hash_domain.h"
+
+namespace sluice {
+
+// Non-blocking attempts, counted since the start. One figure after the other, not one instant.
+struct nowait_stats {
+  std::uint64_t read_hits = 0;   // all of it without blocking
+  std::uint64_t read_punts = 0;  // not or not all of it
+  std::uint64_t write_hits = 0;
+  std::uint64_t write_punts = 0;
+};
+
+class file_device final : public device {
+ public:
+  static constexpr std::uint64_t chunk = 64ULL << 20;      // bytes of one system call that changes or advises a range
+  static constexpr std::size_t transfer_chunk = 8U << 20;  // bytes of one read or write call
+  static constexpr std::size_t zero_buffer = 256U
+                                             << 10;  // bytes of zeros written at once where the file cannot do better
+
+  // Opens a path. Blocks.
+  [[nodiscard]] static result<ref<device>> create(const std::string& path, access_mode mode,
+                                                  file_seam& system = file_seam::real());
+
+  [[nodiscard]] std::string_view name() const noexcept override { return path_; }
+  [[nodiscard]] result<open_info*> open(access_mode mode) noexcept override;
+  void release(open_info* info) noexcept override;
+
+  [[nodiscard]] std::size_t try_read(open_info& info, std::uint64_t offset,
+                                     std::span<std::byte> into) noexcept override;
+  [[nodiscard]] std::size_t try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                      io_flags flags) noexcept override;
+  [[nodiscard]] result<void> read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
+                                  cancel_probe probe) noexcept override;
+  [[nodiscard]] result<void> write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                   io_flags flags, cancel_probe probe) noexcept override;
+  [[nodiscard]] result<void> flush(open_info& info, cancel_probe probe) noexcept override;
+  [[nodiscard]] result<void> trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                  cancel_probe probe) noexcept override;
+  [[nodiscard]] result<void> write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                          cancel_probe probe) noexcept override;
+  [[nodiscard]] result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                   cancel_probe probe) noexcept override;
+
+  // The inode with its file system, or the device number: the same for every file_device of the process on the same
+  // file.
+  [[nodiscard]] write_hash hashed_by() const noexcept override { return {inodes_.get(), key_}; }
+  [[nodiscard]] nowait_stats nowait() const noexcept;
+
+ private:
+  file_device(std::string path, int fd, device_traits traits, std::uint64_t key, ref<hash_domain> inodes,
+              file_seam& system) noexcept;
+  ~file_device() override;
+
+  [[nodiscard]] result<void> write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
+                                       cancel_probe probe) noexcept;
+  [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
+                                      cancel_probe probe) noexcept;
+  [[nodiscard]] result<void> write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept;
+
+  // Constant after construction.
+  const std::string path_;
+  const int fd_;
+  const std::uint64_t key_;
+  const ref<hash_domain> inodes_;
+  file_seam& system_;
+  // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
+  std::atomic<bool> nowait_read_{true};
+  std::atomic<bool> nowait_write_{true};
+  std::atomic<bool> dsync_{true};
+  std::atomic<std::uint64_t> read_hits_{0};
+  std::atomic<std::uint64_t> read_punts_{0};
+  std::atomic<std::uint64_t> write_hits_{0};
+  std::atomic<std::uint64_t> write_punts_{0};
+};
+
+}  // namespace sluice

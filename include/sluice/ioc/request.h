@@ -1,0 +1,93 @@
+// request: one thing asked of a request queue: a work that knows how to be tried without blocking before it goes to a
+// worker.
+//
+// A kind of request is a static table of four functions; a request is an intrusive node that derives from this class.
+// It is submitted with request_queue::submit and answered once:
+//
+//   try_run    inside submit, on the submitter's thread: complete without blocking, or say would_block
+//   run        on a worker: may block; asks the probe between its chunks
+//   complete   after run (or instead of it, when cancelled): hands the request back
+//
+// | state            | what may happen next                                               | who owns the request |
+// |------------------|--------------------------------------------------------------------|----------------------|
+// | idle             | submit                                                             | the caller           |
+// | being tried      | done → submit returns completed; would_block → launched            | the submitter        |
+// | waiting          | a slot comes free → launched; cancelled → complete                 | the queue            |
+// | launched         | run → complete; cancelled before run → complete                    | the wq               |
+//
+// Ownership:      the caller, except between a successful submit and the answer.
+// Thread safety:  one thread at a time; the queue's and the wq's locks order the hand-overs.
+// Blocking:       try_run and complete must not; run may.
+// Errors:         result() is a count ≥ 0 or a negative errno; ECANCELED if it was cancelled before it ran.
+// Cost:           no allocation on any path.
+// Invariants:     W1 W3
+#pragma once
+
+#include <cstdint>
+
+#include "sluice/base/error.h"
+#include "sluice/ioc/cancel_probe.h"
+#include "sluice/ref/ref.h"
+#include "sluice/wq/work.h"
+
+namespace sluice {
+
+class io_context;
+class io_cq;
+class request;
+class request_queue;
+
+enum class issued : std::uint8_t {
+  completed,  // done inside submit; no callback comes
+  queued,     // exactly one callback comes
+};
+
+// The answer of try_run.
+enum class attempt : std::uint8_t { done, would_block };
+
+struct request_ops {
+  // Tries without blocking. done: result() is set.
+  attempt (*try_run)(request&) noexcept;
+  // Does it, and sets the result. May block.
+  void (*run)(request&, cancel_probe) noexcept;
+  // Hands it back: after this call nothing of the request is touched.
+  void (*complete)(request&) noexcept;
+};
+
+class request : private work {
+ public:
+  request() noexcept;
+  request(const request&) = delete;
+  request& operator=(const request&) = delete;
+
+  // Whose request it is: the tag that request_queue::cancel_owner matches. 0, the start value, is nobody.
+  // Requires: idle.
+  using work::set_owner;
+  [[nodiscard]] std::uint64_t owner() const noexcept { return work::owner(); }
+
+  // Bytes or another count ≥ 0, or a negative errno. Valid once answered.
+  [[nodiscard]] std::int64_t result() const noexcept { return result_; }
+
+ protected:
+  ~request();
+
+  void set_result(std::int64_t value) noexcept { result_ = value; }
+  // Before each submit: what it does, and how it goes to the pool if it must. Requires: idle.
+  void set_request_ops(const request_ops& ops) noexcept { request_ops_ = &ops; }
+  using work::clear_key;
+  using work::set_class;
+  using work::set_key;
+
+ private:
+  friend class request_queue;
+  friend class request_fifo;
+
+  const request_ops* request_ops_ = nullptr;
+  request* waits_behind_ = nullptr;  // the next in a request_fifo
+  // Counts, while accepted: who finishes a request still needs both after it was handed back.
+  ref<request_queue> queue_;
+  ref<io_context> context_;
+  std::int64_t result_ = 0;
+};
+
+}  // namespace sluice

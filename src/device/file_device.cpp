@@ -1,0 +1,327 @@
+#include "sluice/device/file_device.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <new>
+#include <utility>
+
+#include "sluice/wq/blocking_region.h"
+
+namespace sluice {
+namespace {
+
+// Nothing of a file is kept per opening; an object all the same, so that a second release is a double free that tools
+// see.
+struct file_open_info final : open_info {};
+
+// One domain for all files of the process: two devices on one inode must meet there. Null if there was no memory for
+// it.
+ref<hash_domain> inode_domain() {
+  static hash_domain* const shared = [] {
+    result<ref<hash_domain>> made = hash_domain::create();
+    return made ? made->release() : nullptr;  // never freed: works may be released late in the process
+  }();
+  return ref<hash_domain>::retain(shared);
+}
+
+// Where the kernel or the file system does not know the request at all, as opposed to failing it.
+bool unknown_to_file(int err) noexcept {
+  return err == EOPNOTSUPP || err == ENOSYS || err == EINVAL || err == ENODEV;
+}
+
+// Exact for inodes below 2^40 and devices below 2^24; beyond that two files may share a key, and merely wait for each
+// other.
+std::uint64_t key_of(const struct ::stat& about) noexcept {
+  constexpr std::uint64_t block_device_bit = 1ULL << 63;
+  return S_ISBLK(about.st_mode) ? std::rotl(std::uint64_t{about.st_rdev}, 40) | block_device_bit
+                                : std::rotl(std::uint64_t{about.st_dev}, 40) ^ std::uint64_t{about.st_ino};
+}
+
+// The size, or why it cannot be a device.
+result<std::uint64_t> size_of(file_seam& system, int fd, const struct ::stat& about) noexcept {
+  if (S_ISDIR(about.st_mode)) {
+    return fail(EISDIR);
+  }
+  if (S_ISREG(about.st_mode)) {
+    return static_cast<std::uint64_t>(about.st_size);
+  }
+  if (!S_ISBLK(about.st_mode)) {
+    return fail(EINVAL);
+  }
+  std::uint64_t bytes = 0;
+  if (system.block_device_size(fd, &bytes) != 0) {
+    return fail_errno();
+  }
+  return bytes;
+}
+
+void bump(std::atomic<std::uint64_t>& figure) noexcept {
+  figure.fetch_add(1, std::memory_order_relaxed);  // a figure: it orders nothing
+}
+
+// After a system call that was interrupted: go on, or stop because somebody asked for it.
+result<void> interrupted(cancel_probe probe) noexcept {
+  return probe.cancelled() ? fail(ECANCELED) : result<void>{};
+}
+
+// Calls step(offset, length) for the pieces of a range; stops at the first error or when the probe says so.
+template <class Step>
+result<void> in_pieces(std::uint64_t offset, std::uint64_t length, std::uint64_t piece, cancel_probe probe,
+                       Step step) noexcept {
+  while (length != 0) {
+    if (probe.cancelled()) {
+      return fail(ECANCELED);
+    }
+    const std::uint64_t now = std::min(length, piece);
+    if (result<void> did = step(offset, now); !did) {
+      return did;
+    }
+    offset += now;
+    length -= now;
+  }
+  return {};
+}
+
+}  // namespace
+
+result<ref<device>> file_device::create(const std::string& path, access_mode mode, file_seam& system) {
+  // NONBLOCK: opening a pipe or a tape must not wait before we can see that it is no file. Files and disks ignore it.
+  const int access = mode == access_mode::read_only ? O_RDONLY : O_RDWR;
+  const int fd = system.open(path.c_str(), access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  if (fd < 0) {
+    return fail_errno();
+  }
+  const auto give_up = [&](int err) -> result<ref<device>> {
+    system.close(fd);
+    return fail(err);
+  };
+  struct ::stat about{};
+  if (system.fstat(fd, &about) != 0) {
+    return give_up(errno);
+  }
+  const result<std::uint64_t> bytes = size_of(system, fd, about);
+  if (!bytes) {
+    return give_up(bytes.error().value());
+  }
+  const bool writable = mode == access_mode::read_write;
+  const device_traits traits{.size = *bytes,
+                             .read_only = !writable,
+                             .trim = writable,
+                             .write_zeroes = writable,
+                             .fast_zero = writable,
+                             .cache = true};
+  ref<hash_domain> inodes = inode_domain();
+  try {
+    if (inodes) {
+      return ref<device>::adopt(new file_device(path, fd, traits, key_of(about), std::move(inodes), system));
+    }
+  } catch (const std::bad_alloc&) {
+    // The same answer as without a domain.
+  }
+  return give_up(ENOMEM);
+}
+
+file_device::file_device(std::string path, int fd, device_traits traits, std::uint64_t key, ref<hash_domain> inodes,
+                         file_seam& system) noexcept
+    : device(traits), path_(std::move(path)), fd_(fd), key_(key), inodes_(std::move(inodes)), system_(system) {}
+
+file_device::~file_device() {
+  system_.close(fd_);
+}
+
+result<open_info*> file_device::open(access_mode mode) noexcept {
+  if (mode == access_mode::read_write && traits().read_only) {
+    return fail(EROFS);
+  }
+  auto* info = new (std::nothrow) file_open_info;
+  if (info == nullptr) {
+    return fail(ENOMEM);
+  }
+  return info;
+}
+
+void file_device::release(open_info* info) noexcept {
+  delete static_cast<file_open_info*>(info);
+}
+
+nowait_stats file_device::nowait() const noexcept {
+  return {.read_hits = read_hits_.load(std::memory_order_relaxed),
+          .read_punts = read_punts_.load(std::memory_order_relaxed),
+          .write_hits = write_hits_.load(std::memory_order_relaxed),
+          .write_punts = write_punts_.load(std::memory_order_relaxed)};
+}
+
+std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
+  if (!nowait_read_.load(std::memory_order_relaxed)) {
+    return 0;
+  }
+  const ::iovec part{.iov_base = into.data(), .iov_len = into.size()};
+  const ssize_t got = system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  if (got < 0 && unknown_to_file(errno)) {
+    nowait_read_.store(false, std::memory_order_relaxed);
+  }
+  const std::size_t moved = got < 0 ? 0 : static_cast<std::size_t>(got);
+  bump(moved == into.size() ? read_hits_ : read_punts_);
+  return moved;
+}
+
+std::size_t file_device::try_write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
+                                   io_flags flags) noexcept {
+  if (has(flags, io_flags::fua) || !nowait_write_.load(std::memory_order_relaxed)) {
+    return 0;  // what must be stable waits for the device
+  }
+  const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()};
+  const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  if (put < 0 && unknown_to_file(errno)) {
+    nowait_write_.store(false, std::memory_order_relaxed);
+  }
+  const std::size_t moved = put < 0 ? 0 : static_cast<std::size_t>(put);
+  bump(moved == from.size() ? write_hits_ : write_punts_);
+  return moved;
+}
+
+result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,
+                               cancel_probe probe) noexcept {
+  const blocking_region region;
+  while (!into.empty()) {
+    if (probe.cancelled()) {
+      return fail(ECANCELED);
+    }
+    const ::iovec part{.iov_base = into.data(), .iov_len = std::min(into.size(), transfer_chunk)};
+    const ssize_t got = system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), 0);
+    if (got == 0) {
+      return fail(EIO);  // inside the announced size: somebody made the file shorter
+    }
+    if (got < 0) {
+      if (errno != EINTR) {
+        return fail_errno();
+      }
+      continue;
+    }
+    offset += static_cast<std::uint64_t>(got);
+    into = into.subspan(static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
+result<void> file_device::write(open_info& info, std::uint64_t offset, std::span<const std::byte> from, io_flags flags,
+                                cancel_probe probe) noexcept {
+  if (!has(flags, io_flags::fua)) {
+    // No blocking_region: it is mostly copying, and those behind it wait for its key or its inode anyway. When it does
+    // wait for the disk, the sampler notices.
+    return write_all(offset, from, 0, probe);
+  }
+  if (dsync_.load(std::memory_order_relaxed)) {
+    const blocking_region region;
+    const result<void> did = write_all(offset, from, RWF_DSYNC, probe);
+    if (did || !unknown_to_file(did.error().value())) {
+      return did;
+    }
+    dsync_.store(false, std::memory_order_relaxed);
+  }
+  if (result<void> did = write_all(offset, from, 0, probe); !did) {
+    return did;
+  }
+  return flush(info, probe);
+}
+
+result<void> file_device::write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
+                                    cancel_probe probe) noexcept {
+  while (!from.empty()) {
+    if (probe.cancelled()) {
+      return fail(ECANCELED);
+    }
+    const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()),
+                       .iov_len = std::min(from.size(), transfer_chunk)};
+    const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), flags);
+    if (put == 0) {
+      return fail(EIO);  // no error and no progress: never ask for ever
+    }
+    if (put < 0) {
+      if (errno != EINTR) {
+        return fail_errno();
+      }
+      continue;
+    }
+    offset += static_cast<std::uint64_t>(put);
+    from = from.subspan(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+result<void> file_device::flush(open_info& /*info*/, cancel_probe probe) noexcept {
+  const blocking_region region;
+  while (system_.fdatasync(fd_) != 0) {
+    if (errno != EINTR) {
+      return fail_errno();
+    }
+    if (result<void> go_on = interrupted(probe); !go_on) {
+      return go_on;
+    }
+  }
+  return {};
+}
+
+result<void> file_device::trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                               cancel_probe probe) noexcept {
+  const result<void> did = allocate(FALLOC_FL_PUNCH_HOLE, offset, length, probe);
+  if (!did && !unknown_to_file(did.error().value())) {
+    return did;
+  }
+  return has(flags, io_flags::fua) ? flush(info, probe) : result<void>{};
+}
+
+result<void> file_device::write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                       cancel_probe probe) noexcept {
+  const int mode = has(flags, io_flags::no_hole) ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+  result<void> did = allocate(mode, offset, length, probe);
+  if (!did && unknown_to_file(did.error().value())) {
+    if (has(flags, io_flags::fast_zero)) {
+      return fail(EOPNOTSUPP);
+    }
+    did = write_zero_bytes(offset, length, probe);
+  }
+  if (!did || !has(flags, io_flags::fua)) {
+    return did;
+  }
+  return flush(info, probe);
+}
+
+result<void> file_device::allocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+  const blocking_region region;
+  return in_pieces(offset, length, chunk, probe, [&](std::uint64_t at, std::uint64_t bytes) -> result<void> {
+    while (system_.fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), static_cast<off_t>(bytes)) != 0) {
+      if (errno != EINTR) {
+        return fail_errno();
+      }
+      if (result<void> go_on = interrupted(probe); !go_on) {
+        return go_on;
+      }
+    }
+    return {};
+  });
+}
+
+result<void> file_device::write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+  static constinit std::array<std::byte, zero_buffer> zeros{};  // not const: untouched it takes no room in the binary
+  return in_pieces(offset, length, zeros.size(), probe, [&](std::uint64_t at, std::uint64_t bytes) {
+    return write_all(at, std::span<const std::byte>(zeros).first(static_cast<std::size_t>(bytes)), 0, probe);
+  });
+}
+
+result<void> file_device::cache(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+                                cancel_probe probe) noexcept {
+  const blocking_region region;
+  return in_pieces(offset, length, chunk, probe, [&](std::uint64_t at, std::uint64_t bytes) -> result<void> {
+    const int err = system_.fadvise(fd_, static_cast<off_t>(at), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+    // A hint that the file does not know is taken all the same.
+    return err == 0 || unknown_to_file(err) ? result<void>{} : fail(err);
+  });
+}
+
+}  // namespace sluice

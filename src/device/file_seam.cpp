@@ -1,0 +1,42 @@
+#include "sluice/device/file_seam.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+namespace sluice {
+namespace {
+
+class real_file_seam final : public file_seam {
+ public:
+  [[nodiscard]] int open(const char* path, int flags) noexcept override { return ::open(path, flags); }
+  int close(int fd) noexcept override { return ::close(fd); }
+  [[nodiscard]] int fstat(int fd, struct ::stat* into) noexcept override { return ::fstat(fd, into); }
+  [[nodiscard]] int block_device_size(int fd, std::uint64_t* bytes) noexcept override {
+    return ::ioctl(fd, BLKGETSIZE64, bytes);
+  }
+  [[nodiscard]] ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
+    return ::preadv2(fd, parts, count, offset, flags);
+  }
+  [[nodiscard]] ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
+    return ::pwritev2(fd, parts, count, offset, flags);
+  }
+  [[nodiscard]] int fdatasync(int fd) noexcept override { return ::fdatasync(fd); }
+  [[nodiscard]] int fallocate(int fd, int mode, off_t offset, off_t length) noexcept override {
+    return ::fallocate(fd, mode, offset, length);
+  }
+  [[nodiscard]] int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {
+    return ::posix_fadvise(fd, offset, length, advice);
+  }
+};
+
+}  // namespace
+
+file_seam& file_seam::real() noexcept {
+  // Never destroyed: threads that still run at exit may use it. Holds nothing.
+  static file_seam& seam = *new real_file_seam;
+  return seam;
+}
+
+}  // namespace sluice

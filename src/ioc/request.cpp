@@ -1,0 +1,12 @@
+#include "sluice/ioc/request.h"
+
+#include "sluice/ioc/io_context.h"
+#include "sluice/ioc/request_queue.h"
+
+namespace sluice {
+
+// Here, where the classes that the counts belong to are complete.
+request::request() noexcept = default;
+request::~request() = default;
+
+}  // namespace sluice

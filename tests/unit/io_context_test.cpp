@@ -1,0 +1,91 @@
+// io_context: what each of the three counters does, one thread; and the rules of a priority.
+#include "sluice/ioc/io_context.h"
+
+namespace {
+
+using namespace sluice;
+
+// Records its exit and its end.
+struct recorded : io_context_counts<recorded> {
+  recorded(int& exits, int& ends) : exits_(exits), ends_(ends) {}
+  ~recorded() { ++ends_; }
+  void exit_io_cqs() noexcept {
+    EXPECT_GT(use_count(), 0U);
+    ++exits_;
+  }
+
+ private:
+  int& exits_;
+  int& ends_;
+};
+
+// O1: active_ref 0 exits the io_cqs exactly once; the memory lives until refcount 0.
+TEST(IoContext, LastActiveExitsAndLastCountFrees) {
+  int exits = 0;
+  int ends = 0;
+  auto* context = new recorded(exits, ends);
+  ref<recorded> memory = ref<recorded>::retain(context);
+  context->get_active();
+  context->exit_task();
+  EXPECT_EQ(exits, 0) << "one active count is left";
+  EXPECT_EQ(context->nr_tasks(), 0);
+  context->put_active();
+  EXPECT_EQ(exits, 1);
+  EXPECT_EQ(ends, 0) << "a plain count keeps the memory";
+  memory.reset();
+  EXPECT_EQ(exits, 1);
+  EXPECT_EQ(ends, 1);
+}
+
+// O2: every active count holds a refcount.
+TEST(IoContext, ActiveImpliesRefcount) {
+  int exits = 0;
+  int ends = 0;
+  auto* context = new recorded(exits, ends);
+  for (int i = 2; i <= 5; ++i) {
+    context->task_link();
+    EXPECT_EQ(context->active_ref(), i);
+    EXPECT_EQ(context->use_count(), static_cast<unsigned>(i));
+    EXPECT_EQ(context->nr_tasks(), i);
+  }
+  for (int i = 4; i >= 1; --i) {
+    context->exit_task();
+    EXPECT_EQ(context->active_ref(), i);
+    EXPECT_EQ(context->use_count(), static_cast<unsigned>(i));
+  }
+  context->exit_task();
+  EXPECT_EQ(exits, 1);
+  EXPECT_EQ(ends, 1);
+}
+
+TEST(IoContextDeathTest, UseAfterExitIsCaught) {
+  int exits = 0;
+  int ends = 0;
+  auto* context = new recorded(exits, ends);
+  ref<recorded> memory = ref<recorded>::retain(context);
+  context->exit_task();
+  EXPECT_DEATH(memory->get_active(), "only a holder of an active count");
+  EXPECT_DEATH(memory->put_active(), "without an active count");
+}
+
+TEST(IoContext, PriorityRulesAreTheKernels) {
+  EXPECT_TRUE(ioprio_check({}, ioprio_privilege::none).has_value());
+  EXPECT_TRUE(ioprio_check({ioprio_class::be, 7}, ioprio_privilege::none).has_value());
+  EXPECT_TRUE(ioprio_check({ioprio_class::idle, 0}, ioprio_privilege::none).has_value());
+  EXPECT_TRUE(ioprio_check({ioprio_class::rt, 0}, ioprio_privilege::sys_nice).has_value());
+  EXPECT_EQ(ioprio_check({ioprio_class::rt, 0}, ioprio_privilege::none).error(), error_of(EPERM));
+  EXPECT_EQ(ioprio_check({ioprio_class::be, 8}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
+  EXPECT_EQ(ioprio_check({ioprio_class::none, 1}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
+  EXPECT_EQ(ioprio_check({static_cast<ioprio_class>(5), 0}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
+}
+
+TEST(IoContext, PriorityStartsUnchosenAndIsKept) {
+  io_context* made = io_context::create().value();
+  EXPECT_EQ(made->get_ioprio(), ioprio{});
+  EXPECT_EQ(made->get_ioprio().effective(), (ioprio{ioprio_class::be, 4}));
+  made->set_ioprio({ioprio_class::idle, 0});
+  EXPECT_EQ(made->get_ioprio().cls(), ioprio_class::idle);
+  made->exit_task();
+}
+
+}  // namespace

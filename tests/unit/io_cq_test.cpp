@@ -1,0 +1,140 @@
+// io_cq: made once per pair, ended by whichever side ends first, told to the elevator once. One thread; races in
+// tests/race.
+#include "sluice/ioc/io_cq.h"
+
+#include "support/io_helpers.h"
+
+namespace {
+
+using namespace sluice;
+
+struct counts {
+  std::atomic<int> made{0};
+  std::atomic<int> exited{0};
+  std::atomic<int> destroyed{0};
+};
+
+struct counted_io_cq : io_cq {
+  explicit counted_io_cq(counts& into) : figures(into) { figures.made.fetch_add(1, std::memory_order_seq_cst); }
+  ~counted_io_cq() override { figures.destroyed.fetch_add(1, std::memory_order_seq_cst); }
+  counts& figures;
+};
+
+// A FIFO that wants an io_cq per context.
+class counting_elevator final : public elevator {
+ public:
+  explicit counting_elevator(counts& into) : elevator(io_cq_use::wanted), figures_(into) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return "counting"; }
+  [[nodiscard]] std::unique_ptr<io_cq> make_io_cq() noexcept override {
+    return std::make_unique<counted_io_cq>(figures_);
+  }
+  void exit_io_cq_locked(io_cq& pair) noexcept override {
+    static_cast<counted_io_cq&>(pair).figures.exited.fetch_add(1, std::memory_order_seq_cst);
+  }
+  void insert_locked(request& waiting, io_cq* pair) noexcept override {
+    SLUICE_CHECK(pair != nullptr);
+    fifo_.push(waiting);
+  }
+  [[nodiscard]] request* next_locked() noexcept override { return fifo_.pop(); }
+  [[nodiscard]] bool empty_locked() const noexcept override { return fifo_.empty(); }
+  std::size_t extract_owner_locked(std::uint64_t owner, request_fifo& into) noexcept override {
+    return fifo_.extract_owner(owner, into);
+  }
+
+ private:
+  counts& figures_;
+  request_fifo fifo_;
+};
+
+struct pair_bench : test::io_bench {
+  explicit pair_bench(counts& into) : io_bench({}, 2, std::make_unique<counting_elevator>(into)) {}
+};
+
+// O4: one io_cq per pair.
+TEST(IoCq, IsMadeOncePerPair) {
+  counts figures;
+  pair_bench bench(figures);
+  EXPECT_EQ(bench.queue->lookup_io_cq(*bench.context), nullptr);
+  io_cq* first = bench.queue->get_io_cq(*bench.context).value();
+  EXPECT_EQ(bench.queue->get_io_cq(*bench.context).value(), first);
+  EXPECT_EQ(bench.queue->lookup_io_cq(*bench.context), first);
+  EXPECT_EQ(&first->context(), bench.context.get());
+  EXPECT_EQ(&first->queue(), bench.queue.get());
+  EXPECT_EQ(bench.context->nr_io_cqs(), 1U);
+  task other;
+  const ref<io_context> stranger = other.get_task_io_context(task_side::current).value();
+  EXPECT_NE(bench.queue->get_io_cq(*stranger).value(), first);
+  EXPECT_EQ(figures.made.load(std::memory_order_seq_cst), 2);
+}
+
+// O1: the context's side: exits when active_ref becomes 0, is destroyed with the memory.
+TEST(IoCq, EndsWithItsContext) {
+  counts figures;
+  pair_bench bench(figures);
+  ASSERT_TRUE(bench.queue->get_io_cq(*bench.context).has_value());
+  bench.self.exit_io_context();
+  EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), 0) << "we hold the memory";
+  EXPECT_EQ(bench.queue->lookup_io_cq(*bench.context), nullptr);
+  EXPECT_EQ(bench.queue->get_io_cq(*bench.context).error(), error_of(ESHUTDOWN)) << "a context that has exited";
+  bench.context.reset();
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), figures.made.load(std::memory_order_seq_cst));
+  EXPECT_TRUE(bench.queue->stop().has_value());
+  EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 1);
+}
+
+// O5: the queue's side.
+TEST(IoCq, EndsWithItsQueue) {
+  counts figures;
+  {
+    pair_bench bench(figures);
+    ASSERT_TRUE(bench.queue->get_io_cq(*bench.context).has_value());
+    EXPECT_TRUE(bench.queue->stop().has_value());
+    EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 1);
+    EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), 1);
+    EXPECT_EQ(bench.context->nr_io_cqs(), 0U);
+    EXPECT_EQ(bench.queue->get_io_cq(*bench.context).error(), error_of(ESHUTDOWN));
+  }
+  EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), figures.made.load(std::memory_order_seq_cst));
+}
+
+// O6: the hint and the tree are asked for this queue, never for one that had its place before.
+TEST(IoCq, LookupIsNeverMisledByAnotherQueue) {
+  counts figures;
+  pair_bench bench(figures);
+  io_cq* ours = bench.queue->get_io_cq(*bench.context).value();
+  for (int i = 0; i < 50; ++i) {
+    const ref<request_queue> other =
+        request_queue::create(*bench.wq, {}, std::make_unique<counting_elevator>(figures)).value();
+    EXPECT_EQ(other->lookup_io_cq(*bench.context), nullptr) << "a new queue, perhaps at an old one's address";
+    io_cq* its = other->get_io_cq(*bench.context).value();
+    EXPECT_EQ(&its->queue(), other.get());
+    EXPECT_EQ(bench.queue->lookup_io_cq(*bench.context), ours);
+    EXPECT_TRUE(other->stop().has_value());
+  }
+  EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 50);
+}
+
+TEST(IoCq, RequestsThroughAnElevatorThatWantsPairsStillGo) {
+  counts figures;
+  auto [device, gated] = test::make_gated_device();
+  pair_bench bench(figures);
+  const ref<open_file> file = open_file::open(device, bench.queue, access_mode::read_write).value();
+  test::awaited_request slow;
+  test::fill(slow, io_op::write, 0, 512);
+  ASSERT_EQ(file->submit(slow, *bench.context).value(), issued::queued);
+  EXPECT_EQ(slow.wait(), 512);
+  gated->inline_bytes.store(4096, std::memory_order_seq_cst);
+  EXPECT_EQ(file->submit(slow, *bench.context).value(), issued::completed) << "it may be tried inside submit as well";
+  EXPECT_EQ(figures.made.load(std::memory_order_seq_cst), 1);
+}
+
+TEST(IoCqDeathTest, AQueueWithPairsMustBeStoppedBeforeItGoes) {
+  counts figures;
+  pair_bench bench(figures);
+  ASSERT_TRUE(bench.queue->get_io_cq(*bench.context).has_value());
+  EXPECT_DEATH(bench.queue->put(), "stop\\(\\) a queue");
+}
+
+}  // namespace
