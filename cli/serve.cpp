@@ -1,0 +1,198 @@
+// sluice serve: opens the files, listens, serves until told to stop.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include "sluice/device/file_device.h"
+#include "sluice/ioc/request_queue.h"
+#include "sluice/wq/io_wq.h"
+
+#include "cli/commands.h"
+#include "cli/serve_options.h"
+#include "nbd/catalog.h"
+#include "nbd/listener.h"
+#include "nbd/server.h"
+#include "nbd/setup_error.h"
+
+namespace sluice::cli {
+namespace {
+
+constexpr std::string_view default_address = "127.0.0.1:10809";  // the port that IANA gave to NBD
+// How long stopping the queues and the pool may take once every client is gone: then nothing runs that could last.
+constexpr std::chrono::seconds stop_time{2};
+
+// stderr, as the contract for scripts has it; stdout carries `ready` and, with --stdio, the protocol.
+void start_log() {
+  auto log = std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log->set_pattern("sluice: %l: %v");
+  log->flush_on(spdlog::level::trace);
+  spdlog::set_default_logger(std::move(log));
+}
+
+// Each client costs a descriptor; the soft limit of a shell is for programs that use select(2).
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);  // not granted: then fewer clients fit
+  }
+}
+
+std::string open_advice(const std::error_code& error, const serve_options& options) {
+  const bool denied = error == std::errc::permission_denied || error == std::errc::read_only_file_system;
+  return denied && !options.read_only ? " (--read-only serves what may not be written)" : "";
+}
+
+ref<nbd::exported> make_export(const std::string& argument, const serve_options& options, io_wq& workers) {
+  export_argument parts = split_export(argument);
+  const access_mode mode = options.read_only ? access_mode::read_only : access_mode::read_write;
+  result<ref<device>> file = file_device::create(parts.path, mode);
+  if (!file) {
+    throw nbd::setup_error(
+        fmt::format("cannot serve '{}': {}{}", parts.path, file.error().message(), open_advice(file.error(), options)));
+  }
+  result<ref<request_queue>> queue = request_queue::create(workers);
+  if (!queue) {
+    throw nbd::setup_error(fmt::format("cannot make a queue for '{}': {}", parts.path, queue.error().message()));
+  }
+  return make_ref<nbd::exported>(std::move(parts.name), fmt::format("file {}", parts.path), std::move(*file),
+                                 std::move(*queue), mode);
+}
+
+struct doors {
+  std::vector<nbd::listener> listeners;
+  bool activated = false;  // a service manager passed them
+};
+
+doors make_listeners(const serve_options& options) {
+  doors made;
+  std::vector<nbd::listener>& out = made.listeners;
+  out.reserve(options.unix_paths.size());
+  for (const std::string& path : options.unix_paths) {
+    out.push_back(nbd::listener::unix_socket(path));
+  }
+  std::vector<std::string> addresses = options.listen_addresses;
+  if (options.unix_paths.empty() && addresses.empty()) {
+    for (nbd::listener& passed : nbd::listener::activated()) {
+      out.push_back(std::move(passed));
+    }
+    made.activated = !out.empty();
+    if (!made.activated) {
+      addresses.emplace_back(default_address);
+    }
+  }
+  for (const std::string& address : addresses) {
+    for (nbd::listener& bound : nbd::listener::tcp(address)) {
+      out.push_back(std::move(bound));
+    }
+  }
+  return made;
+}
+
+unique_fd standard(int fd, const char* name) {
+  unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+  if (!copy) {
+    throw nbd::setup_error(fmt::format("--stdio needs standard {} to be open", name));
+  }
+  return copy;
+}
+
+void open_doors(nbd::server& server, const serve_options& options) {
+  if (options.stdio) {
+    try {
+      server.serve_pair(standard(STDIN_FILENO, "input"), standard(STDOUT_FILENO, "output"));
+    } catch (const std::system_error& error) {
+      throw nbd::setup_error(
+          fmt::format("--stdio needs a pipe or a socket on standard input and output: {}", error.code().message()));
+    }
+    return;
+  }
+  // All of them before the first is announced: if one fails, that is the one line that is said.
+  doors made = make_listeners(options);
+  for (nbd::listener& each : made.listeners) {
+    server.listen(std::move(each));
+  }
+  ::sd_notify(0, "READY=1");
+  if (!made.activated) {
+    // Whoever passes sockets knows that they listen, and may have lent us its own stdout (libnbd's `[ … ]` does).
+    std::puts("ready");
+    std::fflush(stdout);
+  }
+}
+
+int serve(const serve_options& options) {
+  check(options);
+  start_log();
+  std::signal(SIGPIPE, SIG_IGN);  // a client that left is an error code, on pipes too
+  raise_descriptor_limit();
+
+  result<ref<io_wq>> made = io_wq::create({.name = "sluice"});
+  if (!made) {
+    throw nbd::setup_error(fmt::format("cannot start the workers: {}", made.error().message()));
+  }
+  const ref<io_wq> workers = std::move(*made);
+  nbd::catalog exports;
+  for (const std::string& argument : options.exports) {
+    exports.add(make_export(argument, options, *workers));
+  }
+  nbd::server server(exports, {.handshake_timeout = std::chrono::seconds(options.handshake_timeout_s),
+                               .drain_timeout = std::chrono::milliseconds(options.drain_timeout_ms)});
+  open_doors(server, options);
+  if (server.run() == nbd::outcome::stuck) {
+    // Joining the workers would wait for requests that a device does not answer, perhaps for ever.
+    spdlog::error("requests are stuck in a device; leaving without them");
+    std::fflush(nullptr);
+    ::_exit(exit_failed);
+  }
+  const steady_time deadline = std::chrono::steady_clock::now() + stop_time;
+  for (const ref<nbd::exported>& each : exports.entries()) {
+    static_cast<void>(each->queue().stop(deadline));
+  }
+  // Before the server goes: a worker may still be on its way out of handing back a request.
+  static_cast<void>(workers->stop(stop_policy::cancel_queued, deadline));
+  spdlog::info("stopped");
+  return exit_ok;
+}
+
+}  // namespace
+
+std::function<int()> add_serve(CLI::App& program) {
+  auto options = std::make_shared<serve_options>();
+  CLI::App* const command = program.add_subcommand("serve", "Serve files as network block devices (NBD)");
+  command->add_option("--unix", options->unix_paths, "Listen on this Unix socket; may be given several times")
+      ->type_name("PATH")
+      ->allow_extra_args(false);
+  command->add_option("--listen", options->listen_addresses, "Listen on this TCP address (default 127.0.0.1:10809)")
+      ->type_name("ADDR:PORT")
+      ->allow_extra_args(false);
+  command->add_flag("--read-only", options->read_only, "Refuse every change");
+  command->add_flag("--stdio", options->stdio, "Serve one client on standard input and output");
+  command
+      ->add_option("--handshake-timeout", options->handshake_timeout_s, "Seconds a client may take to choose an export")
+      ->check(CLI::Range(1U, 3600U))
+      ->capture_default_str();
+  command
+      ->add_option("--drain-timeout", options->drain_timeout_ms, "Milliseconds that clients get to end after SIGTERM")
+      ->check(CLI::Range(0U, 600'000U))
+      ->capture_default_str();
+  command->add_option("exports", options->exports, "What to serve; the name is the file's own unless given")
+      ->type_name("[NAME=]FILE");
+  return [options] { return serve(*options); };
+}
+
+}  // namespace sluice::cli

@@ -1,0 +1,56 @@
+"""Goal: nothing is lost or mixed up with 32 requests in flight. Method: fio's nbd engine writes blocks with a checksum,
+reads them back."""
+import re
+
+from support import Failure, Skip, check, fewer, need, run, tool
+
+SIZE = fewer(64, 8)  # MiB
+
+
+def fio(case, uri, *more):
+    need("fio")
+    if not re.search(r"^\s*nbd\s*$", tool("fio", "--enghelp"), re.M):
+        raise Skip("this fio has no nbd engine")
+    tool("fio", "--name=verify", "--ioengine=nbd", f"--uri={uri}", f"--size={SIZE}M", "--iodepth=32", "--verify=crc32c",
+         "--verify_fatal=1", "--verify_state_save=0", "--randseed=7", *more, cwd=case.dir, seconds=240)
+
+
+def unix_randwrite(case):
+    case.serve(case.disk(SIZE << 20))
+    fio(case, case.uri, "--rw=randwrite", "--bs=4k")
+
+
+def tcp_randwrite(case):
+    server = case.spawn("--listen", "127.0.0.1:0", case.disk(SIZE << 20)).wait_ready()
+    fio(case, f"nbd://127.0.0.1:{server.port()}", "--rw=randwrite", "--bs=4k")
+
+
+def unix_mixed_sizes(case):
+    case.serve(case.disk(SIZE << 20))
+    fio(case, case.uri, "--rw=randrw", "--bsrange=512-64k")
+
+
+def two_jobs_on_two_connections(case):
+    """Each job owns its half, so that both can verify."""
+    case.serve(case.disk(SIZE << 20))
+    fio(case, case.uri, "--rw=randwrite", "--bs=16k", "--numjobs=2", f"--size={SIZE // 2}M", f"--offset_increment={SIZE // 2}M",
+        "--fsync=64")
+
+
+def a_wrong_block_is_noticed(case):
+    """The check checks: a block changed behind the server's back fails verification."""
+    disk = case.disk(SIZE << 20)
+    case.serve(disk)
+    fio(case, case.uri, "--rw=write", "--bs=64k", "--do_verify=0")
+    with open(disk, "r+b") as file:
+        file.seek(SIZE << 19)
+        file.write(b"not what fio wrote")
+    try:
+        fio(case, case.uri, "--rw=read", "--bs=64k")
+    except Failure as failure:
+        check("verify" in str(failure), f"fio failed for another reason: {failure}")
+        return
+    raise Failure("fio verified a block that was changed")
+
+
+run(unix_randwrite, tcp_randwrite, unix_mixed_sizes, two_jobs_on_two_connections, a_wrong_block_is_noticed)
