@@ -1,0 +1,5 @@
+#pragma once
+
+#include "sluice/io/file.h"
+
+int magic();

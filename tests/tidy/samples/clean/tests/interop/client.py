@@ -1,0 +1,1 @@
+"""R1: a script claims in its first line."""

@@ -1,0 +1,9 @@
+#include <thread>
+
+namespace sluice {
+
+void start() {
+  std::thread([] {}).detach();
+}
+
+}  // namespace sluice

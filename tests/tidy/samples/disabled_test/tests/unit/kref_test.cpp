@@ -1,0 +1,1 @@
+TEST(Kref, DISABLED_ReleasesOnce) {}

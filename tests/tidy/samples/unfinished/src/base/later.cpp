@@ -1,0 +1,6 @@
+namespace sluice {
+
+// TODO: later.
+void later() {}
+
+}  // namespace sluice

@@ -1,0 +1,5 @@
+namespace sluice {
+
+volatile bool stop = false;
+
+}  // namespace sluice
