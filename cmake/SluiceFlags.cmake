@@ -16,9 +16,6 @@ else()
   # -Wthread-safety reads the annotations of base/annotations.h: a guarded member touched without its lock does not build.
   target_compile_options(sluice_flags INTERFACE -Wthread-safety -Wthread-safety-beta)
 endif()
-if(SLUICE_REF_TRACKER)
-  target_compile_definitions(sluice_flags INTERFACE SLUICE_REF_TRACKER=1)
-endif()
 
 if(SLUICE_SANITIZE)
   set(sanitize_flags -fsanitize=${SLUICE_SANITIZE} -fno-sanitize-recover=all)

@@ -192,6 +192,28 @@ TEST(RaceGate, KillCallsBackOnceWithNobodyInsideAndMayDestroyTheGate) {
   EXPECT_TRUE(found.ok()) << found;
 }
 
+// A waiter may be the one who destroys, while the last leave is between its last store and the callback.
+TEST(RaceGate, AWaiterMayDestroyAKilledGateBesideItsCallback) {
+  struct killed {
+    std::unique_ptr<guarded> inner = std::make_unique<guarded>();
+    int calls = 0;
+    static void drained(void* self) noexcept { ++static_cast<killed*>(self)->calls; }
+  };
+  const race::report found = race::explore(seeds, [](race::run& run) {
+    auto state = std::make_shared<killed>();
+    guarded* raw = state->inner.get();
+    race::check(raw->door.try_enter(), "open");
+    run.thread([=] { raw->door.leave(); });
+    run.thread([=] {
+      raw->door.kill(&killed::drained, state.get());
+      raw->door.wait();
+      state->inner.reset();
+    });
+    run.after([=] { race::check(state->calls == 1, "called exactly once"); });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 TEST(RaceGate, AWaitWithADeadlineSaysWhetherItDrained) {
   const race::report found = race::explore(seeds, [](race::run& run) {
     auto state = std::make_shared<guarded>();

@@ -135,6 +135,38 @@ TEST_F(RaceRefcount, R1_PutIfOneAgainstPut) {
   }));
 }
 
+TEST_F(RaceRefcount, R4_PutUnlessOneIsARelease) {
+  expect_all(race::explore(all_of_two, [](race::run& run) {
+    auto state = std::make_shared<object>(2);
+    run.thread([=] {
+      state->written[0].write(1);
+      if (!state->users.put_unless_one()) {
+        state->put_as(0, 2);
+      }
+    });
+    run.thread([=] { state->put_as(1, 2); });
+    run.after([=] { race::check(state->releases.read() == 1, "released exactly once"); });
+  }));
+}
+
+TEST_F(RaceRefcount, R4_DecIsARelease) {
+  const race::report found = race::explore(seeds, [](race::run& run) {
+    auto state = std::make_shared<object>(2);
+    run.thread([=] {
+      state->written[0].write(1);
+      state->users.dec();
+    });
+    run.thread([=] {
+      while (state->users.read() != 1) {
+        race::sync::relax();
+      }
+      state->put_as(1, 2);
+    });
+    run.after([=] { race::check(state->releases.read() == 1, "released exactly once"); });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 TEST_F(RaceRefcount, R2_RacingOverflowsNeverComeBack) {
   expect_all(race::explore(all_of_two, [](race::run& run) {
     faults = 0;

@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 #include <deque>
+#include <latch>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -33,9 +34,11 @@ TEST(StressRcu, R7_NoReaderSeesAnythingBeyondOneGracePeriod) {
   std::array<std::atomic<std::uint64_t>, oldest + 1> histogram{};
   std::atomic<element*> current{new element};
   std::atomic<bool> stop{false};
+  std::latch reading(readers);
   std::vector<std::jthread> threads;
   for (int i = 0; i < readers; ++i) {
     threads.emplace_back([&, i] {
+      reading.arrive_and_wait();
       std::array<std::uint64_t, oldest + 1> mine{};
       for (std::uint64_t turn = 0; !stop.load(std::memory_order_relaxed); ++turn) {
         const std::scoped_lock section(rcu_default_domain());
@@ -50,6 +53,7 @@ TEST(StressRcu, R7_NoReaderSeesAnythingBeyondOneGracePeriod) {
       }
     });
   }
+  reading.wait();
   std::deque<std::unique_ptr<element>> removed;
   const test::stress_time time;
   std::uint64_t updates = 0;

@@ -27,9 +27,6 @@ namespace {
 
 // ---- The synopsis: [rcu.syn], [saferecl.rcu.base], [saferecl.rcu.domain] ----
 
-template <class T, class D>
-struct conforming : rcu_obj_base<T, D> {};
-
 struct stateless {
   template <class T>
   void operator()(T* /*object*/) const noexcept {}
@@ -138,6 +135,9 @@ TEST(Rcu, R7_SynchronizeWaitsForTheSectionThatWasOpen) {
     const std::scoped_lock section(rcu_default_domain());
     step.store(1, std::memory_order_seq_cst);
     step.notify_all();
+    for (int turn = 0; turn < 1000; ++turn) {
+      std::this_thread::yield();  // gives a synchronize that does not wait the time to be wrong
+    }
     plain = 42;
   });
   step.wait(0, std::memory_order_seq_cst);

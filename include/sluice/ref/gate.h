@@ -39,6 +39,15 @@
 // Destroy:        after wait() has returned to all waiters, or in the drained callback, when no try_enter() can begin.
 #pragma once
 
+#include <sched.h>
+#if __has_include(<sys/rseq.h>) && (defined(__x86_64__) || defined(__aarch64__))
+#include <sys/rseq.h>
+#if defined(RSEQ_SIG)
+#define SLUICE_HAS_RSEQ 1  // glibc 2.35 and later
+#endif
+#endif
+
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -50,7 +59,17 @@ namespace sluice {
 
 // Which stripe the calling thread uses: that of the core it runs on. A stale answer costs time, never correctness.
 struct this_core {
-  [[nodiscard]] static std::uint32_t index() noexcept;
+  [[nodiscard]] static std::uint32_t index() noexcept {
+#if defined(SLUICE_HAS_RSEQ)
+    // The kernel keeps the number up to date in the thread's own memory (rseq(2)); a call would cost as much as the
+    // rest of an enter. 0 if the kernel does not: then all share a stripe.
+    auto* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
+    return std::atomic_ref<std::uint32_t>(reinterpret_cast<struct ::rseq*>(area)->cpu_id_start)
+        .load(std::memory_order_relaxed);  // relaxed: a hint, written by the kernel
+#else
+    return static_cast<std::uint32_t>(::sched_getcpu());  // -1 (no such call) shares the last stripe
+#endif
+  }
   // The cores that there may be, as a power of two, at most 64.
   [[nodiscard]] static std::uint32_t stripes() noexcept;
 };

@@ -1,0 +1,25 @@
+// experiments: what sluice-bench can run. One experiment, one file, one line here.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+#include "harness.h"
+
+namespace bench {
+
+// bench/ref.cpp
+report run_ref();
+
+struct experiment {
+  std::string_view name;
+  std::string_view summary;
+  report (*run)();
+};
+
+inline constexpr std::array experiments{
+    experiment{"ref", "reference counts, gate and RCU beside bare atomics, Boost, the standard library and liburcu",
+               &run_ref},
+};
+
+}  // namespace bench
