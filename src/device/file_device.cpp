@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 
 #include <algorithm>
 #include <array>
@@ -15,12 +16,10 @@
 namespace sluice {
 namespace {
 
-// Nothing of a file is kept per opening; an object all the same, so that a second release is a double free that tools
-// see.
+// Nothing of a file is kept per opening; an object all the same, so that tools see a second release.
 struct file_open_info final : open_info {};
 
-// One domain for all files of the process: two devices on one inode must meet there. Null if there was no memory for
-// it.
+// One domain for all files of the process: two devices on one inode must meet there. Null if memory was short.
 ref<hash_domain> inode_domain() {
   static hash_domain* const shared = [] {
     result<ref<hash_domain>> made = hash_domain::create();
@@ -34,8 +33,7 @@ bool unknown_to_file(int err) noexcept {
   return err == EOPNOTSUPP || err == ENOSYS || err == EINVAL || err == ENODEV;
 }
 
-// Exact for inodes below 2^40 and devices below 2^24; beyond that two files may share a key, and merely wait for each
-// other.
+// Exact for inodes below 2^40 and devices below 2^24; beyond that two files may share a key, and wait for each other.
 std::uint64_t key_of(const struct ::stat& about) noexcept {
   constexpr std::uint64_t block_device_bit = 1ULL << 63;
   return S_ISBLK(about.st_mode) ? std::rotl(std::uint64_t{about.st_rdev}, 40) | block_device_bit
@@ -58,6 +56,14 @@ result<std::uint64_t> size_of(file_seam& system, int fd, const struct ::stat& ab
     return fail_errno();
   }
   return bytes;
+}
+
+// Unknown counts as disk: then nothing is done inside submit that might wait.
+file_home home_of(file_seam& system, int fd, const struct ::stat& about) noexcept {
+  std::int64_t type = 0;
+  // A disk's node in /dev is on a file system in memory: only the bytes of regular files are.
+  const bool known = S_ISREG(about.st_mode) && system.file_system_type(fd, &type) == 0;
+  return known && (type == TMPFS_MAGIC || type == RAMFS_MAGIC) ? file_home::memory : file_home::disk;
 }
 
 void bump(std::atomic<std::uint64_t>& figure) noexcept {
@@ -118,7 +124,8 @@ result<ref<device>> file_device::create(const std::string& path, access_mode mod
   ref<hash_domain> inodes = inode_domain();
   try {
     if (inodes) {
-      return ref<device>::adopt(new file_device(path, fd, traits, key_of(about), std::move(inodes), system));
+      return ref<device>::adopt(
+          new file_device(path, fd, traits, key_of(about), home_of(system, fd, about), std::move(inodes), system));
     }
   } catch (const std::bad_alloc&) {
     // The same answer as without a domain.
@@ -126,9 +133,15 @@ result<ref<device>> file_device::create(const std::string& path, access_mode mod
   return give_up(ENOMEM);
 }
 
-file_device::file_device(std::string path, int fd, device_traits traits, std::uint64_t key, ref<hash_domain> inodes,
-                         file_seam& system) noexcept
-    : device(traits), path_(std::move(path)), fd_(fd), key_(key), inodes_(std::move(inodes)), system_(system) {}
+file_device::file_device(std::string path, int fd, device_traits traits, std::uint64_t key, file_home home,
+                         ref<hash_domain> inodes, file_seam& system) noexcept
+    : device(traits),
+      path_(std::move(path)),
+      fd_(fd),
+      key_(key),
+      home_(home),
+      inodes_(std::move(inodes)),
+      system_(system) {}
 
 file_device::~file_device() {
   system_.close(fd_);
@@ -161,7 +174,7 @@ std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std
     return 0;
   }
   const ::iovec part{.iov_base = into.data(), .iov_len = into.size()};
-  const ssize_t got = system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  const ssize_t got = system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), nowait_flag());
   if (got < 0 && unknown_to_file(errno)) {
     nowait_read_.store(false, std::memory_order_relaxed);
   }
@@ -172,17 +185,39 @@ std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std
 
 std::size_t file_device::try_write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
                                    io_flags flags) noexcept {
-  if (has(flags, io_flags::fua) || !nowait_write_.load(std::memory_order_relaxed)) {
-    return 0;  // what must be stable waits for the device
+  // What must be stable waits for the disk; where there is none it is as stable as it will be.
+  const bool waits = has(flags, io_flags::fua) && home_ == file_home::disk;
+  if (waits || !nowait_write_.load(std::memory_order_relaxed)) {
+    return 0;
   }
   const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()};
-  const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), RWF_NOWAIT);
+  const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), nowait_flag());
   if (put < 0 && unknown_to_file(errno)) {
     nowait_write_.store(false, std::memory_order_relaxed);
   }
   const std::size_t moved = put < 0 ? 0 : static_cast<std::size_t>(put);
   bump(moved == from.size() ? write_hits_ : write_punts_);
   return moved;
+}
+
+attempt file_device::try_range(open_info& /*info*/, io_op op, std::uint64_t offset, std::uint64_t length,
+                               io_flags flags) noexcept {
+  if (home_ == file_home::disk) {
+    return attempt::would_block;
+  }
+  if (op == io_op::flush || op == io_op::cache) {
+    return attempt::done;
+  }
+  if (length > traits().inline_limit || has(flags, io_flags::no_hole)) {
+    return attempt::would_block;
+  }
+  const int failed = system_.fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                                       static_cast<off_t>(length));
+  return failed == 0 ? attempt::done : attempt::would_block;
+}
+
+int file_device::nowait_flag() const noexcept {
+  return home_ == file_home::memory ? 0 : RWF_NOWAIT;
 }
 
 result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 namespace sluice {
@@ -13,6 +14,12 @@ class real_file_seam final : public file_seam {
   [[nodiscard]] int open(const char* path, int flags) noexcept override { return ::open(path, flags); }
   int close(int fd) noexcept override { return ::close(fd); }
   [[nodiscard]] int fstat(int fd, struct ::stat* into) noexcept override { return ::fstat(fd, into); }
+  [[nodiscard]] int file_system_type(int fd, std::int64_t* type) noexcept override {
+    struct ::statfs about{};
+    const int rc = ::fstatfs(fd, &about);
+    *type = static_cast<std::int64_t>(about.f_type);
+    return rc;
+  }
   [[nodiscard]] int block_device_size(int fd, std::uint64_t* bytes) noexcept override {
     return ::ioctl(fd, BLKGETSIZE64, bytes);
   }

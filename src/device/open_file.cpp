@@ -50,8 +50,7 @@ bool offers(const device_traits& traits, io_op op) noexcept {
   return true;
 }
 
-// The codes that NBD asks for (doc/proto.md, "Error values"): a write past the end is a full disk, the rest are
-// mistakes.
+// The codes that NBD asks for (doc/proto.md, "Error values"): a write past the end is a full disk, others are wrong.
 int past_end(io_op op) noexcept {
   return op == io_op::write || op == io_op::write_zeroes ? ENOSPC : EINVAL;
 }
@@ -64,21 +63,21 @@ void open_file_delete::operator()(open_file* file) const noexcept {
   delete file;
 }
 
-open_file::open_file(ref<device> target, ref<request_queue> queue, open_info* info, access_mode mode) noexcept
+open_file::open_file(ref<device> target, ref<request_queue> queue, open_info* info, access_mode mode)
     : device_(std::move(target)), queue_(std::move(queue)), info_(info), mode_(mode) {}
 
-result<ref<open_file>> open_file::open(ref<device> target, ref<request_queue> queue, access_mode mode) {
+result<ref<open_file>> open_file::open(const ref<device>& target, ref<request_queue> queue, access_mode mode) {
   SLUICE_CHECK(target && queue, "an open file needs a device and a queue");
   result<open_info*> info = target->open(mode);
   if (!info) {
     return std::unexpected(info.error());
   }
-  auto* file = new (std::nothrow) open_file(target, std::move(queue), *info, mode);
-  if (file == nullptr) {
+  try {
+    return ref<open_file>::adopt(new open_file(target, std::move(queue), *info, mode));
+  } catch (const std::bad_alloc&) {
     target->release(*info);
     return fail(ENOMEM);
   }
-  return ref<open_file>::adopt(file);
 }
 
 int open_file::validate(const io_request& request) const noexcept {

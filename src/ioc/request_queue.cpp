@@ -174,8 +174,9 @@ void request_queue::launch(request* next) noexcept {
     // Its submitter has gone: the refusal is its answer. The slot goes to the one behind it.
     next->set_result(-sent.error().value());
     const ref<request_queue> self = std::move(next->queue_);
-    const ref<io_context> context = std::move(next->context_);
+    ref<io_context> context = std::move(next->context_);
     next->request_ops_->complete(*next);
+    context.reset();
     next = give_slot();
   }
 }
@@ -197,8 +198,9 @@ void request_queue::work_release(work& node) noexcept {
 void request_queue::finish(request& answered) noexcept {
   // Moved out: complete() may free or resubmit the request, and with it may go whoever else kept this queue.
   const ref<request_queue> self = std::move(answered.queue_);
-  const ref<io_context> context = std::move(answered.context_);
+  ref<io_context> context = std::move(answered.context_);
   answered.request_ops_->complete(answered);
+  context.reset();  // before the slot: after a drain no request holds its context
   finish_slot();
 }
 

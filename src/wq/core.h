@@ -175,7 +175,7 @@ class wq_core {
       SLUICE_EXCLUDES(lock_);
   [[nodiscard]] std::vector<candidate> snapshot() SLUICE_EXCLUDES(lock_);
   void report_rest_locked(stop_report& report) noexcept SLUICE_REQUIRES(lock_);
-  void note_candidate_locked(work& head, worker* runs_on, std::vector<candidate>& out) SLUICE_REQUIRES(lock_);
+  void note_candidate_locked(work& w, worker* runs_on, std::vector<candidate>& out) SLUICE_REQUIRES(lock_);
 
   const io_wq_options options_;
   const std::string name_;

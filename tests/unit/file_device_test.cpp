@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,6 +50,7 @@ struct faulty_seam final : file_seam {
       opened = 0, closed = 0, advised = 0;
   bool sync_ok_without_disk = true;
   int stat_error = 0;
+  std::int64_t system_type = EXT4_SUPER_MAGIC;
   bool pretend_block_device = false;
 
   static bool take(std::deque<fault>& script, fault& next) {
@@ -79,6 +81,10 @@ struct faulty_seam final : file_seam {
       into->st_mode = (into->st_mode & ~static_cast<mode_t>(S_IFMT)) | S_IFBLK;
     }
     return rc;
+  }
+  int file_system_type(int, std::int64_t* type) noexcept override {
+    *type = system_type;
+    return 0;
   }
   int block_device_size(int, std::uint64_t* bytes) noexcept override {
     *bytes = 12345;
@@ -200,7 +206,15 @@ TEST(FileDevice, ABlockDeviceSaysItsSizeItself) {
   scratch_file scratch(size);
   faulty_seam system;
   system.pretend_block_device = true;
-  EXPECT_EQ(file_device::create(scratch.path(), access_mode::read_only, system).value()->size(), 12345U);
+  system.system_type = TMPFS_MAGIC;  // as its node in /dev says
+  const ref<device> disk = file_device::create(scratch.path(), access_mode::read_only, system).value();
+  EXPECT_EQ(disk->size(), 12345U);
+  open_info* info = disk->open(access_mode::read_only).value();
+  std::vector<std::byte> bytes(512);
+  EXPECT_EQ(disk->try_read(*info, 0, bytes), 512U);
+  EXPECT_EQ(system.nowait_reads, 1) << "it is no file in memory";
+  EXPECT_EQ(disk->try_range(*info, io_op::flush, 0, 0, io_flags::none), attempt::would_block);
+  disk->release(info);
 }
 
 TEST(FileDevice, ReadOnlyRefusesAWriter) {
@@ -415,6 +429,33 @@ TEST(FileDevice, TheKeyIsTheInode) {
   EXPECT_NE(a->hashed_by().domain, nullptr);
   EXPECT_EQ(a->hashed_by().domain, b->hashed_by().domain);
   EXPECT_NE(a->hashed_by().key, b->hashed_by().key);
+}
+
+// tmpfs refuses NOWAIT, and there is nothing to wait for: done plainly inside submit, also what must be stable.
+TEST(FileDevice, AFileInMemoryIsServedInsideSubmit) {
+  scratch_file scratch(size);
+  faulty_seam system;
+  system.system_type = TMPFS_MAGIC;
+  test::io_bench bench;
+  const ref<open_file> file =
+      open_file::open(file_device::create(scratch.path(), access_mode::read_write, system).value(), bench.queue,
+                      access_mode::read_write)
+          .value();
+  for (const io_op op : {io_op::write, io_op::read, io_op::flush, io_op::cache, io_op::trim, io_op::write_zeroes}) {
+    test::awaited_request request;
+    test::fill(request, op, 512, 4096, op == io_op::write ? io_flags::fua : io_flags::none);
+    EXPECT_EQ(file->submit(request, *bench.context).value(), issued::completed);
+  }
+  EXPECT_EQ(system.nowait_reads + system.nowait_writes, 0);
+  test::awaited_request request;
+  test::fill(request, io_op::write_zeroes, 512, 4096, io_flags::no_hole);
+  EXPECT_EQ(file->submit(request, *bench.context).value(), issued::queued);
+  EXPECT_EQ(request.wait(), 0);
+  system.fallocates = {{.err = ENOSPC}};
+  test::fill(request, io_op::trim, 512, 4096);
+  EXPECT_EQ(file->submit(request, *bench.context).value(), issued::queued) << "a failure is for the worker to find";
+  EXPECT_EQ(request.wait(), 0);
+  ASSERT_TRUE(bench.queue->drain().has_value());
 }
 
 // With the machine's own calls: whatever this file system answers to NOWAIT, the bytes are right.

@@ -69,6 +69,39 @@ TEST(FileTable, AReusedNumberIsTheNewFile) {
   EXPECT_NE(fresh.get(), old.get());
 }
 
+// A file whose count, at the moment at which a lookup takes it, sees its number closed and given to another.
+struct swapped_file : open_life<swapped_file> {
+  using table = basic_file_table<swapped_file>;
+
+  [[nodiscard]] bool get_unless_zero() noexcept {
+    if (std::function<void()> now = std::exchange(meanwhile, {})) {
+      now();
+    }
+    return kref::get_unless_zero();
+  }
+  void release_info() noexcept {}
+  void free_memory() noexcept { delete this; }
+
+  std::function<void()> meanwhile;
+};
+
+// D4: without the second look at the slot this lookup would give a file that the number no longer means.
+TEST(FileTable, ANumberGivenAnewDuringALookupIsLookedUpAgain) {
+  swapped_file::table table(1);
+  const ref<swapped_file> old = make_ref<swapped_file>();
+  const ref<swapped_file> fresh = make_ref<swapped_file>();
+  ASSERT_EQ(table.install(old).value(), 0);
+  old->meanwhile = [&] {
+    ASSERT_TRUE(table.close(0).has_value());
+    ASSERT_EQ(table.install(fresh).value(), 0);
+  };
+  EXPECT_EQ(table.lookup(0).value().get(), fresh.get());
+  EXPECT_EQ(old->use_count(), 1U) << "the count of the first look was given back";
+  fresh->meanwhile = [&] { ASSERT_TRUE(table.close(0).has_value()); };
+  EXPECT_EQ(table.lookup(0).error(), error_of(EBADF));
+  EXPECT_EQ(fresh->use_count(), 1U);
+}
+
 TEST(FileTable, ItsEndClosesWhatIsInIt) {
   table_bench bench;
   ref<open_file> kept = bench.open();

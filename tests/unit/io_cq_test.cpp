@@ -24,6 +24,8 @@ struct counted_io_cq : io_cq {
 class counting_elevator final : public elevator {
  public:
   explicit counting_elevator(counts& into) : elevator(io_cq_use::wanted), figures_(into) {}
+  ref<io_context> dropped_under_lock;  // put at the next insert
+
   [[nodiscard]] std::string_view name() const noexcept override { return "counting"; }
   [[nodiscard]] std::unique_ptr<io_cq> make_io_cq() noexcept override {
     return std::make_unique<counted_io_cq>(figures_);
@@ -33,6 +35,7 @@ class counting_elevator final : public elevator {
   }
   void insert_locked(request& waiting, io_cq* pair) noexcept override {
     SLUICE_CHECK(pair != nullptr);
+    dropped_under_lock.reset();
     fifo_.push(waiting);
   }
   [[nodiscard]] request* next_locked() noexcept override { return fifo_.pop(); }
@@ -128,6 +131,29 @@ TEST(IoCq, RequestsThroughAnElevatorThatWantsPairsStillGo) {
   gated->inline_bytes.store(4096, std::memory_order_seq_cst);
   EXPECT_EQ(file->submit(slow, *bench.context).value(), issued::completed) << "it may be tried inside submit as well";
   EXPECT_EQ(figures.made.load(std::memory_order_seq_cst), 1);
+}
+
+// O8: the last put of a context, with the lock of a queue held that it had an io_cq on.
+TEST(IoCq, TheLastPutUnderTheQueuesLockDoesNotDeadlock) {
+  counts figures;
+  auto made = std::make_unique<counting_elevator>(figures);
+  counting_elevator& order = *made;
+  test::io_bench bench({}, 1, std::move(made));
+  {
+    task other;
+    order.dropped_under_lock = other.get_task_io_context(task_side::current).value();
+    ASSERT_TRUE(bench.queue->get_io_cq(*order.dropped_under_lock).has_value());
+  }
+  EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), 0);
+  auto [device, gated] = test::make_gated_device();
+  const ref<open_file> file = open_file::open(device, bench.queue, access_mode::read_only).value();
+  test::awaited_request read;
+  test::fill(read, io_op::read, 0, 512);
+  ASSERT_EQ(file->submit(read, *bench.context).value(), issued::queued);
+  EXPECT_EQ(read.wait(), 512);
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), 1);
+  ASSERT_TRUE(bench.queue->drain().has_value());
 }
 
 TEST(IoCqDeathTest, AQueueWithPairsMustBeStoppedBeforeItGoes) {

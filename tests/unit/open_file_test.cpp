@@ -197,16 +197,4 @@ TEST(OpenFile, AFailedSubmitIsNoOperation) {
   EXPECT_EQ(bench.device->released.load(std::memory_order_seq_cst), 1) << "nothing is counted as under way";
 }
 
-TEST(OperationGate, TellsExactlyOneThatItIsLast) {
-  operation_gate gate;
-  ASSERT_TRUE(gate.try_enter());
-  ASSERT_TRUE(gate.try_enter());
-  EXPECT_EQ(gate.leave(), gate_exit::not_closing);
-  EXPECT_EQ(gate.close(), gate_exit::others_inside);
-  EXPECT_EQ(gate.close(), gate_exit::not_closing);
-  EXPECT_FALSE(gate.try_enter());
-  EXPECT_EQ(gate.leave(), gate_exit::last);
-  EXPECT_TRUE(gate.closed());
-}
-
 }  // namespace

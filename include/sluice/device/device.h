@@ -3,10 +3,9 @@
 // open() gives per-open info that every operation is handed, and release() takes it back exactly once, after the last
 // operation that used it (open_file sees to that). An operation comes in two forms:
 //
-//   try_…     moves what it can without blocking and reports how much; what it cannot or what fails it leaves to the
-//   form
-//             that may block. An error is therefore never reported from here: a NOWAIT error may be spurious, and a
-//             short NOWAIT transfer is not the end of the file.
+//   try_…     moves what it can without blocking and says how much. What it cannot, or what fails, it leaves to the
+//             other form: no error is reported here, because a NOWAIT error may be spurious and a short NOWAIT
+//             transfer is not the end of the file.
 //   the rest  does all of it or fails. Runs on a worker.
 //
 // Ranges are checked before any of these is called: inside size(), length > 0 and ≤ the limit for the operation.

@@ -3,17 +3,22 @@
 // The size is what the file had when it was opened; nothing is ever written beyond it. If the file shrinks later,
 // reading what is gone is EIO.
 //
-// | operation    | without blocking                          | on a worker |
-// |--------------|-------------------------------------------|-------------------------------------------------------------|
-// | read         | preadv2 RWF_NOWAIT                        | preadv2 until all is there | | write        | pwritev2
-// RWF_NOWAIT, if the file takes it | pwritev2 until all is gone, hashed by inode                 | | write, fua   | |
-// the same with RWF_DSYNC, or followed by fdatasync           | | flush        | | fdatasync | | trim         | | punch
-// a hole; where that is unknown nothing, it is a hint   | | write_zeroes |                                           |
-// punch a hole; no_hole: zero the range; else write zeros, or | |              | | ENOTSUP with fast_zero | | cache |
-// | posix_fadvise WILLNEED                                      |
+// | operation    | without blocking      | on a worker                                                     |
+// |--------------|-----------------------|-----------------------------------------------------------------|
+// | read         | preadv2 RWF_NOWAIT    | preadv2 until all is there                                      |
+// | write        | pwritev2 RWF_NOWAIT   | pwritev2 until all is gone, hashed by inode                     |
+// | write, fua   |                       | the same with RWF_DSYNC, or followed by fdatasync               |
+// | flush        |                       | fdatasync                                                       |
+// | trim         |                       | punch a hole; where that is unknown nothing: it is a hint       |
+// | write_zeroes |                       | punch a hole, or with no_hole zero the range; where that is     |
+// |              |                       | unknown write zeros, or with fast_zero ENOTSUP                  |
+// | cache        |                       | posix_fadvise WILLNEED                                          |
 //
-// Whether the file takes non-blocking writes is found out by trying: the first refusal (EOPNOTSUPP, ENOSYS, EINVAL) is
-// remembered for reads and writes each, and it is never tried again on this device.
+// Whether the file takes non-blocking reads and writes is found out by trying: the first refusal (EOPNOTSUPP, ENOSYS,
+// EINVAL) is remembered for each of the two, and that is never tried again on this device.
+//
+// A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
+// its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
 //
 // Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
 // CPU of one. So they carry the inode as their key and run one at a time.
@@ -21,9 +26,9 @@
 // Ownership:      owns the descriptor; closes it with the last count.
 // Thread safety:  as device.
 // Blocking:       create blocks. Long ranges go in chunks of `chunk` bytes; the probe is asked between chunks and after
-// EINTR. Errors:         of create: what open(2) says; EISDIR for a directory; EINVAL for what is neither a regular
-// file nor a block
-//                 device. Of operations: errno; EIO when the file is shorter than announced.
+//                 every EINTR.
+// Errors:         of create: what open(2) says; EISDIR for a directory; EINVAL for what is neither a regular file nor a
+//                 block device. Of operations: errno; EIO when the file is shorter than announced.
 // Limits:         length of a file < 2^63.
 // Invariants:     D1 D2
 #pragma once
@@ -47,6 +52,9 @@ struct nowait_stats {
   std::uint64_t write_punts = 0;
 };
 
+// Where the bytes of a file live when nobody has read them lately.
+enum class file_home : std::uint8_t { disk, memory };
+
 class file_device final : public device {
  public:
   static constexpr std::uint64_t chunk = 64ULL << 20;      // bytes of one system call that changes or advises a range
@@ -66,6 +74,8 @@ class file_device final : public device {
                                      std::span<std::byte> into) noexcept override;
   [[nodiscard]] std::size_t try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
                                       io_flags flags) noexcept override;
+  [[nodiscard]] attempt try_range(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                  io_flags flags) noexcept override;
   [[nodiscard]] result<void> read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
                                   cancel_probe probe) noexcept override;
   [[nodiscard]] result<void> write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
@@ -78,16 +88,17 @@ class file_device final : public device {
   [[nodiscard]] result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                    cancel_probe probe) noexcept override;
 
-  // The inode with its file system, or the device number: the same for every file_device of the process on the same
-  // file.
+  // The inode with its file system, or the device number: the same for all file_devices on the same file.
   [[nodiscard]] write_hash hashed_by() const noexcept override { return {inodes_.get(), key_}; }
   [[nodiscard]] nowait_stats nowait() const noexcept;
 
  private:
-  file_device(std::string path, int fd, device_traits traits, std::uint64_t key, ref<hash_domain> inodes,
-              file_seam& system) noexcept;
+  file_device(std::string path, int fd, device_traits traits, std::uint64_t key, file_home home,
+              ref<hash_domain> inodes, file_seam& system) noexcept;
   ~file_device() override;
 
+  // The flag of an attempt that must not block.
+  [[nodiscard]] int nowait_flag() const noexcept;
   [[nodiscard]] result<void> write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                        cancel_probe probe) noexcept;
   [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
@@ -98,6 +109,7 @@ class file_device final : public device {
   const std::string path_;
   const int fd_;
   const std::uint64_t key_;
+  const file_home home_;
   const ref<hash_domain> inodes_;
   file_seam& system_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.

@@ -24,6 +24,8 @@ class file_seam {
   [[nodiscard]] virtual int open(const char* path, int flags) noexcept = 0;
   virtual int close(int fd) noexcept = 0;
   [[nodiscard]] virtual int fstat(int fd, struct ::stat* into) noexcept = 0;
+  // The f_type of fstatfs(2).
+  [[nodiscard]] virtual int file_system_type(int fd, std::int64_t* type) noexcept = 0;
   // ioctl BLKGETSIZE64.
   [[nodiscard]] virtual int block_device_size(int fd, std::uint64_t* bytes) noexcept = 0;
   [[nodiscard]] virtual ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept = 0;

@@ -1,11 +1,10 @@
-// file_table: numbers for open files: install gives the lowest free one, lookup finds the file again, close frees it.
+// file_table: numbers for open files: install gives the lowest free one, lookup finds the file, close frees it.
 //
-// | with         | lookup                                              | install            | close |
-// |--------------|-----------------------------------------------------|--------------------|----------------------------|
-// | lookup       | both run                                            | both run           | both run: file, or EBADF
-// | | install      |                                                     | exclude each other | exclude each other | |
-// close        |                                                     |                    | exclude; one gets the file
-// |
+// | with    | lookup   | install            | close                       |
+// |---------|----------|--------------------|-----------------------------|
+// | lookup  | both run | both run           | both run: the file or EBADF |
+// | install |          | exclude each other | exclude each other          |
+// | close   |          |                    | exclude; one gets the file  |
 //
 // A lookup takes no lock. It reads the slot inside an RCU read section, takes a count with get_unless_zero (a file
 // whose last count is gone stays memory until the section ends) and then reads the slot again: if it changed, the count
@@ -84,10 +83,9 @@ class basic_file_table {
       }
       found = ref<File>::try_get(seen);
       // Without the second look a number closed and given anew after the first would still lead to the old file,
-      // although the count was taken after that close returned.
-      if (place.load(std::memory_order_acquire) == seen) {
-        // A file whose last count is gone is in no slot: close() empties the slot before it puts the slot's count.
-        SLUICE_CHECK(static_cast<bool>(found), "a file in the table has lost the table's count");
+      // although the count was taken after that close returned. No count: the file left the slot since, look again; the
+      // slot may still read as before (a failed try_get orders nothing), so this look decides nothing then.
+      if (place.load(std::memory_order_acquire) == seen && found) {
         return found;
       }
     }

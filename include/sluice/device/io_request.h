@@ -1,12 +1,10 @@
-// io_request: one read, write, flush, trim, write-zeroes or cache hint on an open file; a request with a range and a
-// buffer.
+// io_request: one read, write, flush, trim, write-zeroes or cache hint on an open file: a request with a range.
 //
 // The caller fills the public members, submits it through open_file::submit and gets its answer in one of two ways:
 //   issued::completed   it was done inside the call: result() holds, done is not called
-//   issued::queued      done(*this) is called exactly once, later, from a worker (or from a thread that submits or
-//   completes
-//                       another request, or cancels this one); result() holds from then on
-// A submit that fails leaves the request with the caller, untouched, and done is not called.
+//   issued::queued      done(*this) is called exactly once, from a worker or from a thread that submits or completes
+//                       another request or cancels this one; result() holds from then on
+// A submit that fails leaves the request with the caller, and done is not called.
 //
 //   struct my_read : io_request { connection* from; std::uint64_t cookie; };     // derive to carry what done needs
 //   void finish(io_request& r) noexcept { auto& mine = static_cast<my_read&>(r); … }
@@ -16,10 +14,10 @@
 //
 // Ownership:      the caller, except between a successful submit and its answer.
 // Thread safety:  one thread at a time. Filling it happens before running it; running it happens before done.
-// Blocking:       done() runs on a worker or on somebody's reactor: it must not block and must not wait for a queue to
-// drain. Ordering:       requests in flight at once have no order among each other, also when their ranges overlap.
+// Blocking:       done() runs on a worker or on somebody's reactor: it must not block, nor wait for a queue to drain.
+// Ordering:       requests in flight at once have no order among each other, also when their ranges overlap.
 // Limits:         length of read and write ≤ device::max_transfer; of the others the size of the device.
-// Cost:           no allocation.
+// Cost:           no allocation. 160 bytes.
 // Invariants:     W1 C8 D2
 #pragma once
 

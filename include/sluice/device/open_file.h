@@ -4,25 +4,24 @@
 //   auto got = (*file)->submit(request, context);                           // completed, queued, or an error
 //   (*file)->close();
 //
-// | state    | submit               | operations under way | close            | driver's release           |
-// |----------|----------------------|----------------------|------------------|----------------------------|
-// | open     | goes                 | go on                | → closed         | not yet                    |
-// | closed   | EBADF at once        | finish               | nothing more     | once, after the last of them |
+// | state  | submit        | operations under way | close        | driver's release             |
+// |--------|---------------|----------------------|--------------|------------------------------|
+// | open   | goes          | go on                | → closed     | not yet                      |
+// | closed | EBADF at once | finish               | nothing more | once, after the last of them |
 //
 // A plain counter in the per-open info is not enough: an operation that has loaded the info and not yet counted itself
-// would see it freed. Here "still open" and "one more operation" are one atomic step on one word.
+// would see it freed. Here "still open" and "one more operation" are one atomic step (open_life.h).
 //
-// Ownership:      kref. The last put closes. Operations under way keep the object, its device and its queue by
-// themselves. Thread safety:  any thread that holds a count. Blocking:       submit and close do not wait for
-// operations. The thread that ends the last operation after a close runs
-//                 the driver's release, which may block.
+// Ownership:      kref. The last put closes. Operations under way keep the object, its device and its queue.
+// Thread safety:  any thread that holds a count.
+// Blocking:       submit and close do not wait for operations. The thread that ends the last operation after a close
+//                 runs the driver's release, which may block.
 // Ordering:       whatever an operation did is visible to the release.
 // Errors:         of submit: EBADF closed; EINVAL a read past the end, zero length, or flags that do not apply; ENOSPC
-// a
-//                 write past the end; EPERM a change through a read-only opening; EOPNOTSUPP what the device has not;
+//                 a write past the end; EPERM a change through a read-only opening; EOPNOTSUPP what the device has not;
 //                 EAGAIN too many queued; ESHUTDOWN the queue or the wq has stopped. The request stays the caller's.
-// Cost:           one compare-exchange to enter, one fetch-sub to leave, on top of the queue's; no allocation per
-// request. Invariants:     D1 D2 D3
+// Cost:           one read-modify-write to enter and one to leave, on top of the queue's; no allocation per request.
+// Invariants:     D1 D2 D3
 #pragma once
 
 #include "sluice/device/device.h"
@@ -44,7 +43,8 @@ class open_file : public open_life<open_file>, public rcu_obj_base<open_file, op
  public:
   // Opens a device. The requests of this opening pass through `queue`. Blocks as the driver's open does.
   // Errors: what device::open says; ENOMEM.
-  [[nodiscard]] static result<ref<open_file>> open(ref<device> target, ref<request_queue> queue, access_mode mode);
+  [[nodiscard]] static result<ref<open_file>> open(const ref<device>& target, ref<request_queue> queue,
+                                                   access_mode mode);
 
   open_file(const open_file&) = delete;
   open_file& operator=(const open_file&) = delete;
@@ -68,7 +68,7 @@ class open_file : public open_life<open_file>, public rcu_obj_base<open_file, op
   friend class open_life<open_file>;
   friend struct open_file_delete;
 
-  open_file(ref<device> target, ref<request_queue> queue, open_info* info, access_mode mode) noexcept;
+  open_file(ref<device> target, ref<request_queue> queue, open_info* info, access_mode mode);
   ~open_file() = default;
 
   static attempt try_run(request& base) noexcept;

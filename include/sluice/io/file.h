@@ -1,30 +1,29 @@
-// file: what a program opens, reads and writes; the same way that the server's requests take, for callers in C++.
+// file: what a program opens, reads and writes; the way that the server's requests take, for callers in C++.
 //
 //   auto wq = io_wq::create();
 //   task self;
 //   auto f = file::open(**wq, self, "/etc/hostname", access_mode::read_only);
-//   auto n = f->read_at(0, buffer);                             // blocks this thread if the bytes are not in memory
+//   auto n = f->read_at(0, buffer);                                // blocks if the bytes are not in memory
 //
-//   file_operation op;                                          // ours until it is done; no allocation per operation
+//   file_operation op;                                             // ours until it is done
 //   auto how = f->async_read(op, 0, buffer, [](result<std::size_t> n) noexcept { use(n); });
-//   if (how && *how == issued::completed) use(op.transferred());   // done inside the call: the callback is not called
+//   if (how && *how == issued::completed) use(op.transferred());   // done inside the call: no callback comes
 //
 // An operation is tried at once without blocking (the page cache often has the bytes); only what would block goes to
 // the io_wq, and only then the callback comes, on a worker.
 //
 // Ownership:      owns the opening and its queue; moved, not copied. The io_wq outlives it. An operation and its buffer
-// belong
-//                 to the file from a successful async call until the answer.
-// Thread safety:  read_at, write_at, flush and async_… by any number of threads at once; moving and close by one,
-// alone. Blocking:       async_… never. The others until done: on a worker of the io_wq that holds the worker up (it
-// says so to the
-//                 pool). close and the destructor wait for operations under way: never in a callback.
+//                 belong to the file from a successful async call until the answer.
+// Thread safety:  read_at, write_at, flush and async_… by any number of threads at once; moving and close alone.
+// Blocking:       async_… never. The others until done; on a worker of the io_wq they say so to the pool. close and the
+//                 destructor wait for operations under way: never in a callback.
 // Ordering:       operations in flight at once have no order. What was done before async_… is visible to the callback.
-// Errors:         errno: of open as open(2), EISDIR, EINVAL for what is no file or disk; EBADF after close; ENOSPC for
-// a write past
-//                 the size that the file had when opened; EIO a file that became shorter, and what the device says.
+// Errors:         errno. open: as open(2), EISDIR, EINVAL for what is no file or disk, EBUSY for a task that has left.
+//                 EBADF after close; ENOSPC for a write past the size that the file had when opened; EIO for a file
+//                 that became shorter; and what the device says.
 // Limits:         1 GiB per operation; request_queue_options at open.
-// Cost:           one system call when the bytes are in memory; else one hop to a worker and back.
+// Cost:           one system call when the bytes are in memory; else one hop to a worker and back. No allocation per
+//                 operation with a callback of up to two pointers.
 #pragma once
 
 #include <cstddef>

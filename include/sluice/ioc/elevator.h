@@ -1,5 +1,4 @@
-// elevator: in which order a request queue lets waiting requests go. Policy only: the queue counts slots, locks and
-// launches.
+// elevator: in which order a request queue lets waiting requests go. Policy only: the queue counts slots and launches.
 //
 // All functions with `_locked` are called with the queue's lock held and must not call out of the elevator.
 //

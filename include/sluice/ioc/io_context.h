@@ -1,5 +1,4 @@
-// io_context: on whose behalf requests are issued: one priority and one share of every device, for all tasks that share
-// it.
+// io_context: on whose behalf requests are issued: one priority and one share of every device for all who share it.
 //
 // Three counters (the kernel's names):
 //   refcount    who refers to it: the memory. kref's get() and put() are get_io_context and put_io_context.
@@ -15,15 +14,16 @@
 // | get_active / put_active          | ±1       | ±1         |          |
 // | get / put, ref<io_context>       | ±1       |            |          |
 //
-// Ownership:      its tasks and ref<io_context>s; requests on their way hold one each.
+// Ownership:      its tasks and ref<io_context>s; requests on their way to a worker hold one each.
 // Thread safety:  any thread that holds a count of the kind it adds to.
-// Blocking:       get, put and put_active take the context's lock, put_active also that of each queue it has an io_cq
-// on:
-//                 Requires that no queue lock is held at a put_active. A plain put takes no queue lock, so it is legal
-//                 under one (O8): the io_cqs left their queues when active_ref became 0.
-// Ordering:       what was done under an active count is visible to the exit of the io_cqs; under a count, to the
-// destructor. Errors:         none. Underflow is a check. Limits:         2^31 - 1 counts. About 200 bytes, and an
-// io_cq per queue it used whose elevator wants them. Invariants:     O1 O2 O8 O9
+// Blocking:       the last put_active takes the context's lock and that of each queue it has an io_cq on, so no queue
+//                 lock may be held at a put_active. The last put takes no queue lock and is legal under one (O8): the
+//                 io_cqs left their queues when active_ref became 0.
+// Ordering:       what was done under an active count is visible to the exit of the io_cqs; under any count, to the
+//                 destructor.
+// Errors:         none. Underflow is a check.
+// Limits:         2^31 - 1 counts. 128 bytes, and an io_cq of 48 and its entry in a map per queue that wants one.
+// Invariants:     O1 O2 O8 O9
 #pragma once
 
 #include <atomic>

@@ -1,7 +1,6 @@
-// io_cq: the pair (io_context, request_queue): where an elevator keeps what it knows about one context on one queue.
+// io_cq: the pair (io_context, request_queue): where an elevator keeps what it knows of one context on one queue.
 //
-// It is made at the context's first request on a queue whose elevator wants one, and ends with whichever side ends
-// first:
+// It is made at the context's first request on a queue whose elevator wants one, and ends with whichever side is first:
 //
 // | what ends                     | exit (elevator is told) | destroyed             |
 // |-------------------------------|-------------------------|-----------------------|
@@ -13,9 +12,8 @@
 // the queue's lock outside, the context's inside. The context's side, which starts from the inner lock, pins the queue
 // with a count, lets go, and takes both in order; then it looks again.
 //
-// Ownership:      none of its own: no counts. Valid for a holder of the queue's lock; and for a request in flight,
-// which
-//                 holds the context's memory and keeps the queue from stopping.
+// Ownership:      none of its own: no counts. Valid for a holder of the queue's lock, and for a request in flight: that
+//                 holds the context's memory and keeps the queue from ending.
 // Thread safety:  what an elevator adds to it is guarded by the queue's lock.
 // Blocking:       never.
 // Invariants:     O1 O4 O5 O6

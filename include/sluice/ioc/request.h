@@ -1,19 +1,18 @@
-// request: one thing asked of a request queue: a work that knows how to be tried without blocking before it goes to a
-// worker.
+// request: one thing asked of a request queue: a work that can be tried without blocking before it goes to a worker.
 //
-// A kind of request is a static table of four functions; a request is an intrusive node that derives from this class.
+// A kind of request is a static table of three functions; a request is an intrusive node that derives from this class.
 // It is submitted with request_queue::submit and answered once:
 //
 //   try_run    inside submit, on the submitter's thread: complete without blocking, or say would_block
 //   run        on a worker: may block; asks the probe between its chunks
 //   complete   after run (or instead of it, when cancelled): hands the request back
 //
-// | state            | what may happen next                                               | who owns the request |
-// |------------------|--------------------------------------------------------------------|----------------------|
-// | idle             | submit                                                             | the caller           |
-// | being tried      | done → submit returns completed; would_block → launched            | the submitter        |
-// | waiting          | a slot comes free → launched; cancelled → complete                 | the queue            |
-// | launched         | run → complete; cancelled before run → complete                    | the wq               |
+// | state       | what may happen next                                    | who owns the request |
+// |-------------|---------------------------------------------------------|----------------------|
+// | idle        | submit                                                  | the caller           |
+// | being tried | done → submit returns completed; would_block → launched | the submitter        |
+// | waiting     | a slot comes free → launched; cancelled → complete      | the queue            |
+// | launched    | run → complete; cancelled before run → complete         | the wq               |
 //
 // Ownership:      the caller, except between a successful submit and the answer.
 // Thread safety:  one thread at a time; the queue's and the wq's locks order the hand-overs.

@@ -1,4 +1,4 @@
-// request_queue: what stands before a device: lets a bounded number of requests go at once, inline if they need not
+// request_queue: what stands before a device. It lets a bounded number of requests go at once, inline if they need not
 // block, else on an io_wq; the others wait in an elevator.
 //
 //   submit → a slot free and nobody waiting? ──no──→ elevator (bounded) ──slot comes free──→ io_wq
@@ -6,30 +6,28 @@
 //              └→ try it here → done: completed
 //                             → would block: io_wq → worker → complete
 //
-// A request that waited goes straight to the io_wq when its turn comes: whoever finishes a request must not be held by
-// the next one.
+// A request that waited goes straight to the io_wq when its turn comes: whoever finishes a request must not be held up
+// by the next one.
 //
-// | operation    | open                        | stopped                      | from complete()        |
-// |--------------|-----------------------------|------------------------------|------------------------|
-// | submit       | completed, queued, refused  | ESHUTDOWN                    | allowed                |
-// | cancel_owner | answers what is not running | nothing is there             | allowed                |
-// | drain        | waits until it was empty    | the same                     | never: waits for itself |
-// | stop         | → stopped, waits            | waits                        | never: waits for itself |
+// | operation    | open                        | stopped          | from complete()         |
+// |--------------|-----------------------------|------------------|-------------------------|
+// | submit       | completed, queued, refused  | ESHUTDOWN        | allowed                 |
+// | cancel_owner | answers what is not running | nothing is there | allowed                 |
+// | drain        | waits until it was empty    | the same         | never: waits for itself |
+// | stop         | → stopped, waits            | waits            | never: waits for itself |
 //
 // Ownership:      kref. The io_wq outlives the queue and is stopped after it. A queue whose elevator keeps io_cqs is
-// stopped
-//                 before its last put (checked); one without requests or io_cqs may just go.
+//                 stopped before its last put (checked); one without requests or io_cqs may just go.
 // Thread safety:  any thread that holds a count.
 // Blocking:       submit and cancel_owner never wait for a request that runs; drain and stop wait, up to a deadline.
-// Ordering:       what was done before submit is visible to try_run, run and complete; run is visible to complete;
-// every
-//                 completion is visible after the drain or stop that waited for it.
+// Ordering:       what was done before submit is visible to try_run, run and complete; run to complete; and every
+//                 completion to whoever returns from the drain or stop that waited for it.
 // Errors:         of submit: EAGAIN max_waiting reached; ESHUTDOWN stopped; what io_wq::submit says. The request stays
-// the
-//                 caller's and complete() is not called.
+//                 the caller's and complete() is not called.
 // Limits:         depth requests at once, max_waiting behind them.
-// Cost:           inline: two compare-exchanges and the attempt; no lock, no allocation. Punted: four counts and the
-// io_wq's hop. Invariants:     O4 O5 W1 W2 W6
+// Cost:           inline: two compare-exchanges, one count and the attempt; no lock, no allocation. Punted: four counts
+//                 and the io_wq's hop.
+// Invariants:     O4 O5 W1 W2 W6
 #pragma once
 
 #include <atomic>
@@ -82,8 +80,8 @@ class request_queue : public kref<request_queue> {
 
   // Waits for a moment at which nothing is under way or waiting. Errors: ETIMEDOUT.
   [[nodiscard]] result<void> drain(steady_time deadline = no_deadline) noexcept;
-  // Refuses from now on, waits for all that was accepted, then ends the io_cqs. Errors: ETIMEDOUT: still refuses; call
-  // it again.
+  // Refuses from now on, waits for all that was accepted, then ends the io_cqs. Errors: ETIMEDOUT: still refuses;
+  // call it again.
   [[nodiscard]] result<void> stop(steady_time deadline = no_deadline) noexcept;
 
   // The io_cq of a context on this queue; made if there is none. Valid until either side ends (see io_cq.h).
@@ -109,8 +107,7 @@ class request_queue : public kref<request_queue> {
   static const work_ops work_operations;
 
   [[nodiscard]] result<issued> submit_slow(request& issue, io_context& context) noexcept;
-  // Tries it, or sends it to the io_wq. The caller holds a slot for it; gives the slot back unless the request took it
-  // along.
+  // Tries it, or sends it to the io_wq. The caller holds a slot for it, which goes with it or is given back.
   [[nodiscard]] result<issued> start(request& issue, io_context& context) noexcept;
   // The request is on its way: takes the counts that its end needs.
   void accept(request& issue, io_context& context) noexcept;

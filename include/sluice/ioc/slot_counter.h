@@ -1,5 +1,4 @@
-// slot_counter: how many requests are under way: lock-free while there is room for all, under the owner's lock when
-// not.
+// slot_counter: how many requests are under way: lock-free while there is room, under the owner's lock when not.
 //
 // One word holds the count and a `frozen` bit. While the bit is clear, try_take and try_give move the count by
 // themselves. Whoever must decide about more than the count (somebody waits, somebody drains, the owner stopped) sets

@@ -1,16 +1,16 @@
 // task: somebody who issues I/O: a thread, a connection, a client's session. Owns at most one io_context.
 //
-//   task server;                                                     // no context yet
-//   auto mine = server.get_task_io_context(task_side::current);      // made at first use; a ref, counted
+//   task server;                                                  // no context yet
+//   auto mine = server.get_task_io_context(task_side::current);   // made at first use; a ref, counted
 //   task child;
-//   child.copy_io(server, clone_io::share);                          // the same context: one priority, one share
-//   child.exit_io_context();                                         // also in the destructor
+//   child.copy_io(server, clone_io::share);                       // the same context: one priority, one share
+//   child.exit_io_context();                                      // also in the destructor
 //
-// | state   | create, get by current      | create, get by remote | copy_io into it | exit_io_context |
-// |---------|-----------------------------|-----------------------|-----------------|-----------------|
-// | live    | makes or finds one          | makes or finds one    | as its rules    | → gone          |
-// | exiting | makes or finds one          | finds one, or EBUSY   | EBUSY           | → gone          |
-// | gone    | EBUSY                       | EBUSY                 | EBUSY           | nothing         |
+// | state   | create, get by current | create, get by remote | copy_io into it | exit_io_context |
+// |---------|------------------------|-----------------------|-----------------|-----------------|
+// | live    | makes or finds one     | makes or finds one    | as its rules    | → gone          |
+// | exiting | makes or finds one     | finds one, or EBUSY   | EBUSY           | → gone          |
+// | gone    | EBUSY                  | EBUSY                 | EBUSY           | nothing         |
 //
 // "exiting" lets the task itself go on: its last steps may still issue I/O (the kernel's reason for asking whether the
 // task is the current one). "gone" lets nobody: the kernel leaves that to the discipline of the exit path.
@@ -18,12 +18,14 @@
 // Context is a template parameter for the race tests; it has `static result<Context*> create()`, kref's get and put,
 // task_link, exit_task, set_ioprio and get_ioprio.
 //
-// Ownership:      the task holds one refcount, one active_ref and one of nr_tasks of its context, and gives them back
-// at exit. Thread safety:  any thread; `task_side` says whether the caller acts for the task itself. Blocking: takes
-// the task's lock; exit_io_context may end io_cqs (see io_context.h): no queue lock may be held. Errors:         EBUSY
-// (see the table), ENOMEM, EEXIST (copy_io into a task that has a context), EINVAL and EPERM of a priority. Source: the
-// kernel's create_task_io_context, get_task_io_context, copy_io, exit_io_context, set_task_ioprio (5.10). Invariants:
-// O3 O7 O9
+// Ownership:      the task holds one refcount, one active_ref and one of nr_tasks of its context until it exits.
+// Thread safety:  any thread; `task_side` says whether the caller acts for the task itself.
+// Blocking:       takes the task's lock; exit_io_context may end io_cqs (io_context.h): no queue lock may be held.
+// Errors:         EBUSY (see the table), ENOMEM, EEXIST (copy_io into a task that has a context); EINVAL and EPERM of a
+//                 priority.
+// Source:         the kernel's create_task_io_context, get_task_io_context, copy_io, exit_io_context and
+//                 set_task_ioprio (5.10).
+// Invariants:     O3 O7 O9
 #pragma once
 
 #include <cstdint>
@@ -90,8 +92,7 @@ class basic_task {
   // The same, or null if there is none.
   [[nodiscard]] ref<Context> peek_io_context() noexcept {
     scoped_lock hold(lock_);
-    // The count is taken under the lock: the task's own count keeps the context alive until exit takes the pointer
-    // away.
+    // Counted under the lock: the task's own count keeps the context alive until exit takes the pointer.
     return context_ == nullptr ? ref<Context>{} : ref<Context>::retain(context_);
   }
 
