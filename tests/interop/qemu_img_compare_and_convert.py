@@ -3,10 +3,11 @@ data."""
 import filecmp
 import json
 
-from support import check, equal, fewer, need, run, tool
+from support import SANITIZED, check, equal, need, run, tool
 from wire import pattern
 
-SIZE = fewer(64 << 20, 8 << 20)
+# A multiple of 512: qemu 7.2 rounds other sizes up and, where replies are simple, waits for bytes past the end.
+SIZE = (8 if SANITIZED else 64) << 20
 
 
 def image(case):

@@ -44,6 +44,8 @@ class Writer(threading.Thread):
             pass
         except Exception as error:
             self.wrong = error
+        finally:
+            self.client.close()  # As clients do once the stream has ended.
 
     def take(self, handle, error):
         if handle >= self.count or handle in self.acknowledged:
@@ -65,7 +67,6 @@ class Writer(threading.Thread):
             for n in sorted(self.acknowledged):
                 file.seek((self.base + n) * BLOCK)
                 check(file.read(BLOCK) == self.block(n), f"write {n} was acknowledged and is not in the file")
-        self.client.close()
 
 
 def stop_under_load(case, writers_of, disk, after):

@@ -24,6 +24,7 @@ SLOW = 10 if SANITIZED else 1
 DEADLINE = 30 * SLOW  # Seconds after which something that must happen counts as "never".
 STOP_LIMIT = 5 if not SANITIZED else 25  # The contract: SIGTERM ends the server within 5 s.
 SKIP = 77
+LIBC = ctypes.CDLL(None)  # Loaded once: between fork and exec nothing may be looked up.
 
 
 class Failure(Exception):
@@ -66,30 +67,55 @@ def eventually(condition, what, seconds=None):
         time.sleep(0.005)
 
 
+def missing(what):
+    """A tool that is not installed: a skip by hand, a failure where CI=true says that all must be."""
+    raise (Failure if os.environ.get("CI") == "true" else Skip)(f"missing: {what}")
+
+
 def need(*tools):
-    missing = [t for t in tools if not shutil.which(t)]
-    if missing:
-        if os.environ.get("CI") == "true":
-            raise Failure("missing tool: " + " ".join(missing))
-        raise Skip("missing tool: " + " ".join(missing))
+    absent = [t for t in tools if not shutil.which(t)]
+    if absent:
+        missing(" ".join(absent))
 
 
 def die_with_parent():
     """A test that is killed by its runner leaves no server behind (PR_SET_PDEATHSIG)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    LIBC.prctl(1, signal.SIGKILL)
 
 
 def tool(*command, ok=True, seconds=None, **options):
-    """Runs a client to its end. Returns its standard output; a wrong exit code is a failure that shows what it said."""
+    """Runs a client to its end. Returns its standard output; a wrong exit code is a failure that shows what it said.
+
+    Its output goes to files, for a server that it started may outlive it and hold a pipe open; and it has a process
+    group of its own, so that on failure such a server goes too.
+    """
     limit = seconds or 4 * DEADLINE
+    options.update(stdin=subprocess.DEVNULL, preexec_fn=die_with_parent, start_new_session=True)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, **options)
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        said = read_all(out)
+        if code is None or (ok is not None and (code == 0) != ok):
+            end_group(process)
+            how = f"still running after {limit} s" if code is None else f"exit {code}"
+            raise Failure(f"{how}: {' '.join(map(str, command))}\n  {(read_all(err) + said).strip()[-600:]}")
+        return said
+
+
+def read_all(file):
+    file.seek(0)
+    return file.read().decode(errors="replace")
+
+
+def end_group(process):
     try:
-        done = subprocess.run(command, capture_output=True, timeout=limit, preexec_fn=die_with_parent, **options)
-    except subprocess.TimeoutExpired:
-        raise Failure(f"still running after {limit} s: {' '.join(map(str, command))}") from None
-    if ok is not None and (done.returncode == 0) != ok:
-        said = (done.stderr + done.stdout).decode(errors="replace").strip()[-600:]
-        raise Failure(f"exit {done.returncode}: {' '.join(map(str, command))}\n  {said}")
-    return done.stdout.decode(errors="replace")
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
 
 
 class Process:
@@ -99,6 +125,7 @@ class Process:
         self.popen = popen
         self.pid = popen.pid
         self.log_path = log_path
+        self.killed = False
 
     def log(self):
         with open(self.log_path, errors="replace") as file:
@@ -128,6 +155,7 @@ class Process:
 
     def kill(self):
         if self.alive():
+            self.killed = True
             self.popen.kill()
         self.popen.wait()
         for stream in (self.popen.stdin, self.popen.stdout):
@@ -216,6 +244,14 @@ class Case:
         self.children.append(process)
         return process
 
+    def look_for_crashes(self):
+        """What a test may not have noticed: a process that ended by itself with an error, or a sanitizer that complained."""
+        for child in self.children:
+            code = child.popen.poll()
+            check(child.killed or code is None or 0 <= code <= 2, f"process {child.pid} ended by itself with {code}")
+            found = re.search(r"Sanitizer|runtime error:|SLUICE_CHECK", child.log())
+            check(not found, f"process {child.pid} has something to say: {found and found.group()}")
+
     def close(self):
         for child in self.children:
             child.kill()
@@ -227,6 +263,7 @@ def run_one(function, program):
     start = time.monotonic()
     try:
         function(case)
+        case.look_for_crashes()
         print(f"ok    {function.__name__}  {time.monotonic() - start:.2f} s", flush=True)
         return 0
     except Skip as reason:
@@ -247,6 +284,7 @@ def run_one(function, program):
 
 
 def run(*functions):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that a runner's time limit leaves nothing behind.
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} PROGRAM [FUNCTION...]")
     program = os.path.realpath(sys.argv[1])
