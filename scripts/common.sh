@@ -9,6 +9,8 @@ me=${0##*/}
 
 # LC_ALL: a bare system has only the C locales, and we read the output of tools.
 export LC_ALL=C.UTF-8
+# nbd-client lives where only root's path looks; listing exports with it needs no root.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s: %s\n' "$me" "$*" >&2; }
 die() {
