@@ -8,13 +8,14 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <memory>
-#include <thread>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
@@ -23,8 +24,10 @@
 #include "sluice/wq/io_wq.h"
 
 #include "cli/commands.h"
+#include "cli/log.h"
 #include "cli/serve_options.h"
 #include "nbd/catalog.h"
+#include "nbd/handshake.h"
 #include "nbd/listener.h"
 #include "nbd/server.h"
 #include "nbd/setup_error.h"
@@ -34,15 +37,7 @@ namespace {
 
 constexpr std::string_view default_address = "127.0.0.1:10809";  // the port that IANA gave to NBD
 // How long stopping the queues and the pool may take once every client is gone: then nothing runs that could last.
-constexpr std::chrono::seconds stop_time{2};
-
-// stderr, as the contract for scripts has it; stdout carries `ready` and, with --stdio, the protocol.
-void start_log() {
-  auto log = std::make_shared<spdlog::logger>("sluice", std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  log->set_pattern("sluice: %l: %v");
-  log->flush_on(spdlog::level::trace);
-  spdlog::set_default_logger(std::move(log));
-}
+constexpr std::chrono::seconds stop_time{1};
 
 // Each client costs a descriptor; the soft limit of a shell is for programs that use select(2).
 void raise_descriptor_limit() {
@@ -58,6 +53,12 @@ std::string open_advice(const std::error_code& error, const serve_options& optio
   return denied && !options.read_only ? " (--read-only serves what may not be written)" : "";
 }
 
+// What clients see: the file's name without its place, which is the server's own affair.
+std::string describe(const std::string& path) {
+  const std::string name = std::filesystem::path(path).filename();
+  return nbd::valid_string(name) ? fmt::format("file {}", name) : "";
+}
+
 ref<nbd::exported> make_export(const std::string& argument, const serve_options& options, io_wq& workers) {
   export_argument parts = split_export(argument);
   const access_mode mode = options.read_only ? access_mode::read_only : access_mode::read_write;
@@ -66,12 +67,15 @@ ref<nbd::exported> make_export(const std::string& argument, const serve_options&
     throw nbd::setup_error(
         fmt::format("cannot serve '{}': {}{}", parts.path, file.error().message(), open_advice(file.error(), options)));
   }
-  result<ref<request_queue>> queue = request_queue::create(workers);
+  // All that all clients may have under way fits: a client never gets an error because of the others.
+  constexpr auto most =
+      static_cast<std::uint32_t>(nbd::server_options{}.max_connections * nbd::connection::max_requests);
+  result<ref<request_queue>> queue = request_queue::create(workers, {.max_waiting = most});
   if (!queue) {
     throw nbd::setup_error(fmt::format("cannot make a queue for '{}': {}", parts.path, queue.error().message()));
   }
-  return make_ref<nbd::exported>(std::move(parts.name), fmt::format("file {}", parts.path), std::move(*file),
-                                 std::move(*queue), mode);
+  return make_ref<nbd::exported>(std::move(parts.name), describe(parts.path), std::move(*file), std::move(*queue),
+                                 mode);
 }
 
 struct doors {
@@ -104,18 +108,18 @@ doors make_listeners(const serve_options& options) {
   return made;
 }
 
-unique_fd standard(int fd, const char* name) {
-  unique_fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1));
+unique_fd standard(int fd, bool given, const char* name) {
+  unique_fd copy(given ? ::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1) : -1);
   if (!copy) {
     throw nbd::setup_error(fmt::format("--stdio needs standard {} to be open", name));
   }
   return copy;
 }
 
-void open_doors(nbd::server& server, const serve_options& options) {
+void open_doors(nbd::server& server, const serve_options& options, standard_streams given) {
   if (options.stdio) {
     try {
-      server.serve_pair(standard(STDIN_FILENO, "input"), standard(STDOUT_FILENO, "output"));
+      server.serve_pair(standard(STDIN_FILENO, given.in, "input"), standard(STDOUT_FILENO, given.out, "output"));
     } catch (const std::system_error& error) {
       throw nbd::setup_error(
           fmt::format("--stdio needs a pipe or a socket on standard input and output: {}", error.code().message()));
@@ -135,7 +139,17 @@ void open_doors(nbd::server& server, const serve_options& options) {
   }
 }
 
-int serve(const serve_options& options) {
+nbd::outcome run(nbd::server& server) {
+  try {
+    return server.run();
+  } catch (const std::exception& error) {
+    // Not to be unwound: workers hand requests back to the server.
+    spdlog::critical("the server cannot go on: {}", error.what());
+    ::_exit(exit_failed);
+  }
+}
+
+int serve(const serve_options& options, standard_streams given) {
   check(options);
   start_log();
   std::signal(SIGPIPE, SIG_IGN);  // a client that left is an error code, on pipes too
@@ -152,11 +166,10 @@ int serve(const serve_options& options) {
   }
   nbd::server server(exports, {.handshake_timeout = std::chrono::seconds(options.handshake_timeout_s),
                                .drain_timeout = std::chrono::milliseconds(options.drain_timeout_ms)});
-  open_doors(server, options);
-  if (server.run() == nbd::outcome::stuck) {
+  open_doors(server, options, given);
+  if (run(server) == nbd::outcome::stuck) {
     // Joining the workers would wait for requests that a device does not answer, perhaps for ever.
     spdlog::error("requests are stuck in a device; leaving without them");
-    std::fflush(nullptr);
     ::_exit(exit_failed);
   }
   const steady_time deadline = std::chrono::steady_clock::now() + stop_time;
@@ -171,7 +184,7 @@ int serve(const serve_options& options) {
 
 }  // namespace
 
-std::function<int()> add_serve(CLI::App& program) {
+std::function<int()> add_serve(CLI::App& program, standard_streams given) {
   auto options = std::make_shared<serve_options>();
   CLI::App* const command = program.add_subcommand("serve", "Serve files as network block devices (NBD)");
   command->add_option("--unix", options->unix_paths, "Listen on this Unix socket; may be given several times")
@@ -192,7 +205,7 @@ std::function<int()> add_serve(CLI::App& program) {
       ->capture_default_str();
   command->add_option("exports", options->exports, "What to serve; the name is the file's own unless given")
       ->type_name("[NAME=]FILE");
-  return [options] { return serve(*options); };
+  return [options, given] { return serve(*options, given); };
 }
 
 }  // namespace sluice::cli

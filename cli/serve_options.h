@@ -21,7 +21,7 @@ struct serve_options {
   bool read_only = false;
   bool stdio = false;
   unsigned handshake_timeout_s = 30;
-  unsigned drain_timeout_ms = 3000;
+  unsigned drain_timeout_ms = 2500;
 };
 
 // Splits at the first '=' unless a '/' comes before it: a path with '=' in a directory name needs no quoting. Without

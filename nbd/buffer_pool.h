@@ -1,12 +1,11 @@
 // buffer_pool: page-aligned buffers for requests, kept for the next one instead of given back to the allocator.
 //
-// Sizes are powers of two from 4 KiB to 64 MiB, so that a buffer that was returned serves any request of its class.
-// What is kept is bounded; beyond that a returned buffer is freed. Contents are not cleared: whoever sends a buffer has
+// Sizes are powers of two from 4 KiB to 64 MiB, so that a buffer that was returned serves any request of its class. What
+// is kept is bounded; beyond that a returned buffer is freed. Contents are not cleared: whoever sends a buffer has
 // filled all that it sends.
 //
-// Ownership:      the pool owns what is in it; a buffer belongs to its holder and must come back to the pool it came
-// from, or
-//                 be freed by destroying it.
+// Ownership:      the pool owns what is in it; a buffer belongs to its holder and comes back to the pool that it is from,
+//                 or is freed by destroying it.
 // Thread safety:  one thread at a time (each reactor has a pool).
 // Blocking:       only in the allocator.
 // Errors:         get() gives an empty buffer when there is no memory.

@@ -1,6 +1,7 @@
 // The life of a connection: how it starts, drains and ends. See the table in connection.h.
 #include "nbd/connection.h"
 
+#include <exception>
 #include <utility>
 
 #include <spdlog/spdlog.h>
@@ -27,27 +28,59 @@ connection::connection(environment around, transport bytes)
       timer_(home_.context()),
       handshake_(std::make_unique<handshake>(exports_)) {}
 
-void connection::start() {
+void connection::guarded(void (connection::*step)()) noexcept {
+  try {
+    (this->*step)();
+  } catch (const std::exception& error) {
+    spdlog::error("client {} is cut off: {}", client_->name(), error.what());
+    abort();
+  }
+}
+
+void connection::start() noexcept {
+  guarded(&connection::begin);
+}
+void connection::drain() noexcept {
+  guarded(&connection::begin_drain);
+}
+void connection::end_turn() noexcept {
+  guarded(&connection::send_and_go_on);
+}
+
+void connection::begin() {
   handshake_->greet(out_);
   arm_timer(handshake_timeout_);
   turn_left_ = turn_bytes;
-  end_turn();
+  send_and_go_on();
 }
 
 void connection::arm_timer(std::chrono::milliseconds after) {
   timer_.expires_after(after);
-  timer_.async_wait([self = ref<connection>::retain(this)](const boost::system::error_code& error) {
-    // The timer may have been cancelled or armed anew after this handler was queued: then it has not expired.
-    if (!error && self->timer_.expiry() <= std::chrono::steady_clock::now()) {
-      self->abort();
+  timer_.async_wait([self = ref<connection>::retain(this), armed = ++timer_turn_](const auto& error) {
+    // A handler that is queued already cannot be cancelled: an old one must not strike the phase that came after it.
+    if (!error && self->timer_turn_ == armed) {
+      self->expire();
     }
   });
 }
 
-void connection::drain() {
+void connection::disarm_timer() {
+  ++timer_turn_;
+  timer_.cancel();
+}
+
+void connection::expire() {
+  if (phase_ == phase::finishing && with_workers_ != 0) {
+    arm_timer(finish_time);  // the device is slow, not the client
+    return;
+  }
+  abort();
+}
+
+void connection::begin_drain() {
   if (phase_ == phase::negotiating) {
     finish();
-    end_turn();
+    send_and_go_on();
     return;
   }
   if (phase_ != phase::serving || draining_) {
@@ -58,10 +91,10 @@ void connection::drain() {
   // What the client has sent already gets its answer now; if there is nothing, this finds the connection at rest.
   turn_left_ = turn_bytes;
   receive_turn();
-  end_turn();
+  send_and_go_on();
 }
 
-void connection::abort() {
+void connection::abort() noexcept {
   if (phase_ == phase::closed) {
     return;
   }
@@ -77,6 +110,11 @@ void connection::finish() {
     return;
   }
   phase_ = phase::finishing;
+  stop_receiving();
+  arm_timer(finish_time);
+}
+
+void connection::stop_receiving() noexcept {
   handshake_.reset();
   held_ = {};
   if (slot* const unfinished = std::exchange(payload_, nullptr)) {
@@ -98,10 +136,10 @@ void connection::linger() {
   arm_timer(linger_time);
 }
 
-void connection::close() {
-  finish();
+void connection::close() noexcept {
+  stop_receiving();
   phase_ = phase::closed;
-  timer_.cancel();
+  disarm_timer();
   bytes_.close();
   if (file_) {
     static_cast<void>(file_->close());
@@ -115,7 +153,7 @@ void connection::close() {
   report_if_over();
 }
 
-void connection::report_if_over() {
+void connection::report_if_over() noexcept {
   if (phase_ == phase::closed && with_workers_ == 0 && !reported_) {
     SLUICE_CHECK_OP(requests_, ==, 0U);
     reported_ = true;
@@ -123,7 +161,7 @@ void connection::report_if_over() {
   }
 }
 
-void connection::end_turn() {
+void connection::send_and_go_on() {
   touched_ = false;
   flush();
   advance();

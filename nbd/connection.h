@@ -1,12 +1,13 @@
 // connection: one client from accept to close: it negotiates, decodes requests, issues them and sends the replies.
 //
-// | phase        | received bytes are               | leaves it by |
-// |--------------|----------------------------------|-----------------------------------------------------------------------|
-// | negotiating  | handshake messages               | GO or EXPORT_NAME → serving; ABORT, a mistake, the time limit →
-// finishing | | serving      | requests                         | DISC, end of stream, wrong magic → finishing; drain()
-// with nothing under way → finishing | | finishing    | not read                         | every reply sent → lingering
-// | | lingering    | thrown away                      | end of stream, the time limit → closed | | closed       | | |
-// A failed send or receive leads to closed from everywhere.
+// | phase        | received bytes     | leaves it by                                                                   |
+// |--------------|--------------------|--------------------------------------------------------------------------------|
+// | negotiating  | handshake messages | GO, EXPORT_NAME → serving; ABORT, a mistake → finishing; time limit → closed   |
+// | serving      | requests           | DISC, end of stream, wrong magic, drain() and nothing under way → finishing    |
+// | finishing    | not read           | every reply sent → lingering; no progress for a while → closed                 |
+// | lingering    | thrown away        | end of stream, time limit → closed                                             |
+// | closed       | not read           |                                                                                |
+// A failed send or receive, a lack of memory, and abort() lead to closed from everywhere.
 //
 // A request counts against the limits from its header until its reply is sent, so a client that does not read its
 // replies is no longer read from.
@@ -15,7 +16,8 @@
 // Thread safety:  the reactor's thread only. Requests come back from workers through the reactor.
 // Blocking:       never, but for opening the export (microseconds on a file).
 // Errors:         a request that is wrong gets its error reply and the connection goes on while the stream is in step.
-// Limits:         max_requests and max_request_bytes under way; turn_bytes moved before other clients have their turn.
+//                 What goes wrong in a handler ends this connection, never the server.
+// Limits:         max_requests and max_request_bytes under way; about turn_bytes moved before others have their turn.
 #pragma once
 
 #include <array>
@@ -47,6 +49,8 @@ class connection : public kref<connection> {
   static constexpr unsigned max_requests = 256;
   static constexpr std::size_t max_request_bytes = max_payload_bytes;  // once reached, the next request waits
   static constexpr std::size_t turn_bytes = std::size_t{1} << 20U;
+  // How long a client that has said its last word may take none of its replies before they are thrown away.
+  static constexpr std::chrono::seconds finish_time{30};
 
   // Who keeps the connections.
   class keeper {
@@ -70,33 +74,42 @@ class connection : public kref<connection> {
   connection(environment around, transport bytes);
 
   // Greets the client and begins to listen to it.
-  void start();
+  void start() noexcept;
   // Requests under way finish, later ones get ESHUTDOWN, then the connection closes.
-  void drain();
+  void drain() noexcept;
   // Closes at once: queued requests are cancelled, running ones finish unheard.
-  void abort();
+  void abort() noexcept;
 
   enum class touch : bool { again, first };
   [[nodiscard]] const session& client() const noexcept { return *client_; }
 
   // For the reactor: takes a request back from a worker; `first` if end_turn() is owed.
-  touch take_completion(slot& done);
+  touch take_completion(slot& done) noexcept;
   // For the reactor: sends what the turn has gathered and goes on receiving where the limits allow it again.
-  void end_turn();
+  void end_turn() noexcept;
 
  private:
   friend struct sluice::delete_release;
+  friend class reactor;  // links those that completions touched
   enum class phase { negotiating, serving, finishing, lingering, closed };
   enum class expecting { header, payload, discarded };
 
   ~connection() = default;
 
   // connection.cpp: its life
+  // Runs a step of a handler; what it throws (memory, descriptors) ends this connection only.
+  void guarded(void (connection::*step)()) noexcept;
+  void begin();
+  void begin_drain();
+  void send_and_go_on();
   void arm_timer(std::chrono::milliseconds after);
+  void disarm_timer();
+  void expire();
   void finish();
+  void stop_receiving() noexcept;
   void linger();
-  void close();
-  void report_if_over();
+  void close() noexcept;
+  void report_if_over() noexcept;
   void advance();
 
   // receive.cpp: bytes in
@@ -104,7 +117,11 @@ class connection : public kref<connection> {
   void readable();
   void receive_turn();
   void go_on_later();
-  [[nodiscard]] ssize_t receive_once();
+  struct received {
+    ssize_t bytes;      // or a negative errno
+    std::size_t asked;  // the room there was
+  };
+  [[nodiscard]] received receive_once();
   void parse(std::span<const std::byte> in);
   std::span<const std::byte> parse_some(std::span<const std::byte> in);
   void negotiate(std::span<const std::byte>& in);
@@ -120,8 +137,9 @@ class connection : public kref<connection> {
   void end_payload();
   void issue(slot& mine);
   [[nodiscard]] wire_error judge(const request_header& header) const noexcept;
-  void answer(slot& mine, wire_error error);
-  void answer_result(slot& mine);
+  [[nodiscard]] wire_error judge_empty(const request_header& header) const noexcept;
+  void answer(slot& mine, wire_error error) noexcept;
+  void answer_result(slot& mine) noexcept;
 
   // transmit.cpp: bytes out
   void flush();
@@ -140,6 +158,7 @@ class connection : public kref<connection> {
 
   transport bytes_;
   boost::asio::steady_timer timer_;
+  std::uint64_t timer_turn_ = 0;  // counts arming and disarming
   phase phase_ = phase::negotiating;
   bool draining_ = false;
   bool ended_ = false;     // the peer sends no more
@@ -167,7 +186,8 @@ class connection : public kref<connection> {
   unsigned requests_ = 0;
   std::size_t request_bytes_ = 0;
   unsigned with_workers_ = 0;
-  bool touched_ = false;
+  bool touched_ = false;  // by completions of this turn
+  connection* next_touched_ = nullptr;
 
   // Sending: handshake bytes first, then replies in the order in which they were answered.
   bool waiting_writable_ = false;

@@ -164,6 +164,9 @@ handshake::state handshake::option_header() {
   if (magic != option_magic || ++options_ > max_options || option_bytes_ > max_skip_bytes) {
     return state::dropped;
   }
+  if (option_bytes_ > max_option_bytes && static_cast<option>(option_) == option::export_name) {
+    return state::dropped;  // it has no error reply, and what follows would be taken for the answer
+  }
   phase_ = option_bytes_ > max_option_bytes ? phase::skip : phase::option_data;
   return state::negotiating;
 }

@@ -1,4 +1,4 @@
-// handshake: the fixed newstyle negotiation as a pure machine: bytes in, bytes out, an export chosen or the client
+// handshake: the fixed newstyle negotiation as a pure machine: bytes in, bytes out, and an export chosen or the client
 // dropped.
 //
 // It knows no socket and no clock, so that tests and fuzzers feed it directly. The connection owns it until
@@ -9,8 +9,7 @@
 // Blocking:       never.
 // Errors:         none: a client's mistake is an error reply, or `dropped` where the stream cannot go on.
 // Limits:         max_options per handshake; an option's data up to max_option_bytes is read, up to max_skip_bytes is
-// skipped and
-//                 refused as TOO_BIG, beyond that the client is dropped.
+//                 skipped and refused as TOO_BIG, beyond that the client is dropped.
 #pragma once
 
 #include <cstddef>

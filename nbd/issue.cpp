@@ -69,10 +69,27 @@ wire_error connection::judge(const request_header& header) const noexcept {
   if (carries && header.length > max_payload_bytes) {
     return wire_error::einval;
   }
-  if (type == command::flush && (header.offset != 0 || header.length != 0)) {
-    return wire_error::einval;
+  if (type == command::flush) {
+    return header.offset != 0 || header.length != 0 ? wire_error::einval : wire_error::none;
+  }
+  if (header.length == 0) {
+    return judge_empty(header);
   }
   return wire_error::none;
+}
+
+// The protocol leaves requests of length 0 open. A read of nothing is refused: not every client could tell its reply from
+// an error. The others have nothing to do, but must be allowed to do it.
+wire_error connection::judge_empty(const request_header& header) const noexcept {
+  const auto type = static_cast<command>(header.type);
+  const bool adds = type == command::write || type == command::write_zeroes;
+  if ((adds || type == command::trim) && export_->mode() == access_mode::read_only) {
+    return wire_error::eperm;
+  }
+  if (header.offset > export_->size()) {
+    return adds ? wire_error::enospc : wire_error::einval;
+  }
+  return type == command::read ? wire_error::einval : wire_error::none;
 }
 
 void connection::request(const request_header& header) {
@@ -110,7 +127,7 @@ void connection::request(const request_header& header) {
     mine.buffer = mine.data.data();
     error = mine.data ? wire_error::none : wire_error::enomem;
   }
-  mine.counted_bytes = carries && mine.data ? header.length : 0;
+  mine.counted_bytes = static_cast<std::uint32_t>(mine.data.capacity());
   request_bytes_ += mine.counted_bytes;
   if (error != wire_error::none) {
     answer(mine, error);
@@ -146,9 +163,7 @@ void connection::end_payload() {
 
 void connection::issue(slot& mine) {
   if (mine.length == 0 && mine.op != io_op::flush) {
-    // The protocol leaves these open. A read of nothing is refused, as its reply could not be told from an error by
-    // every client; the others have nothing to do.
-    answer(mine, mine.op == io_op::read ? wire_error::einval : wire_error::none);
+    answer(mine, wire_error::none);  // judged before
     return;
   }
   // Counted before: a worker may finish it before submit returns.
@@ -166,7 +181,7 @@ void connection::issue(slot& mine) {
   answer_result(mine);
 }
 
-connection::touch connection::take_completion(slot& done) {
+connection::touch connection::take_completion(slot& done) noexcept {
   SLUICE_CHECK_OP(with_workers_, >, 0U);
   --with_workers_;
   if (phase_ == phase::closed) {
@@ -181,11 +196,11 @@ connection::touch connection::take_completion(slot& done) {
   return std::exchange(touched_, true) ? touch::again : touch::first;
 }
 
-void connection::answer_result(slot& mine) {
+void connection::answer_result(slot& mine) noexcept {
   answer(mine, mine.result() < 0 ? wire_error_of(static_cast<int>(-mine.result())) : wire_error::none);
 }
 
-void connection::answer(slot& mine, wire_error error) {
+void connection::answer(slot& mine, wire_error error) noexcept {
   encode_simple_reply(mine.reply, mine.cookie, error);
   const bool with_data = mine.op == io_op::read && error == wire_error::none;
   mine.reply_data_bytes = with_data ? static_cast<std::uint32_t>(mine.length) : 0;

@@ -111,10 +111,10 @@ host_port split_address(std::string_view address) {
   }
   std::string_view host = address.substr(0, colon);
   const std::string_view port = address.substr(colon + 1);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
     host = host.substr(1, host.size() - 2);
-  } else if (host.find(':') != std::string_view::npos) {
-    throw wrong();  // an IPv6 address without brackets: which colon is the port's?
+  } else if (host.find_first_of(":[]") != std::string_view::npos) {
+    throw wrong();  // an IPv6 address without brackets: which colon is the port's? Nor does [] mean "all addresses"
   }
   std::uint16_t number = 0;
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), number);
@@ -144,8 +144,17 @@ std::string bound_name(int fd) {
   return address.ss_family == AF_INET6 ? fmt::format("[{}]:{}", host, port) : fmt::format("{}:{}", host, port);
 }
 
-unique_fd bind_tcp(const addrinfo& candidate, std::string_view address) {
-  unique_fd fd = open_socket(candidate.ai_family);
+// A machine's names may resolve to addresses of a family that it has not, or that no interface carries.
+bool is_absent(int err) noexcept {
+  return err == EAFNOSUPPORT || err == EADDRNOTAVAIL;
+}
+
+// Empty, with errno, if it cannot listen there.
+unique_fd bind_tcp(const addrinfo& candidate) {
+  unique_fd fd(::socket(candidate.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) {
+    return fd;
+  }
   const int on = 1;
   // A restarted server must not wait for the old connections' TIME_WAIT.
   ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -154,9 +163,22 @@ unique_fd bind_tcp(const addrinfo& candidate, std::string_view address) {
     ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   }
   if (::bind(fd.get(), candidate.ai_addr, candidate.ai_addrlen) != 0 || ::listen(fd.get(), backlog) != 0) {
-    fail_with(fmt::format("cannot listen on {}", address), errno);
+    const int err = errno;
+    fd.reset();
+    errno = err;
   }
   return fd;
+}
+
+// A name may resolve to one address twice.
+bool seen_before(const addrinfo& candidate, const addrinfo* list) {
+  for (; list != &candidate; list = list->ai_next) {
+    if (list->ai_addrlen == candidate.ai_addrlen &&
+        std::memcmp(list->ai_addr, candidate.ai_addr, candidate.ai_addrlen) == 0) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
@@ -194,10 +216,23 @@ std::vector<listener> listener::tcp(std::string_view address) {
   }
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> owner(found, ::freeaddrinfo);
   std::vector<listener> out;
+  int absent = 0;
   for (const addrinfo* candidate = found; candidate != nullptr; candidate = candidate->ai_next) {
-    unique_fd fd = bind_tcp(*candidate, address);
-    std::string name = bound_name(fd.get());
-    out.push_back(listener(std::move(fd), std::move(name)));
+    if (seen_before(*candidate, found)) {
+      continue;
+    }
+    unique_fd fd = bind_tcp(*candidate);
+    if (fd) {
+      std::string name = bound_name(fd.get());
+      out.push_back(listener(std::move(fd), std::move(name)));
+    } else if (is_absent(errno)) {
+      absent = errno;
+    } else {
+      fail_with(fmt::format("cannot listen on {}", address), errno);
+    }
+  }
+  if (out.empty()) {
+    fail_with(fmt::format("cannot listen on {}", address), absent);
   }
   return out;
 }

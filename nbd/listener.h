@@ -1,8 +1,7 @@
 // listener: where clients come in: Unix sockets, TCP addresses, sockets handed over by a service manager.
 //
-// Ownership:      a listener owns its descriptor and, on a Unix socket, the file: it removes the file at the end,
-// unless somebody put another
-//                 in its place.
+// Ownership:      a listener owns its descriptor and, on a Unix socket, the file: it removes the file at the end, unless
+//                 somebody put another in its place.
 // Thread safety:  one thread at a time.
 // Errors:         every function throws setup_error with a sentence for the operator, and leaves nothing behind.
 #pragma once

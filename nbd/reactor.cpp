@@ -40,7 +40,6 @@ reactor::reactor() {
     throw setup_error("cannot make an eventfd: " + error_of(errno).message());
   }
   wake_.assign(fd);
-  touched_.reserve(1024);
 }
 
 reactor::~reactor() {
@@ -109,18 +108,19 @@ void reactor::take_completions() {
     newest->next = std::exchange(oldest, newest);
     newest = next;
   }
-  touched_.clear();
+  connection* touched = nullptr;
   while (oldest != nullptr) {
     slot& done = *std::exchange(oldest, oldest->next);
     connection& client = *done.client;
     if (client.take_completion(done) == connection::touch::first) {
       client.get();  // until it has sent below: its last slot may go back on the way
-      touched_.push_back(&client);
+      client.next_touched_ = std::exchange(touched, &client);
     }
   }
-  for (connection* const client : touched_) {
-    client->end_turn();
-    client->put();
+  while (touched != nullptr) {
+    connection& client = *std::exchange(touched, touched->next_touched_);
+    client.end_turn();
+    client.put();
   }
 }
 

@@ -103,7 +103,6 @@ class reactor {
   std::vector<std::byte> scratch_ = std::vector<std::byte>(scratch_bytes);
   std::deque<slot> slots_;
   slot* free_ = nullptr;
-  std::vector<connection*> touched_;  // by the completions of this turn
 
   // Synchronises itself: a stack that workers push on and the reactor takes whole.
   alignas(64) std::atomic<slot*> completed_{nullptr};

@@ -37,7 +37,7 @@ void connection::wait_readable() {
     if (error) {
       self->abort();
     } else {
-      self->readable();
+      self->guarded(&connection::readable);
     }
   });
 }
@@ -51,7 +51,7 @@ void connection::go_on_later() {
   boost::asio::post(home_.context(), [self = ref<connection>::retain(this)] {
     self->going_on_ = false;
     if (self->phase_ != phase::closed) {
-      self->readable();
+      self->guarded(&connection::readable);
     }
   });
 }
@@ -59,7 +59,7 @@ void connection::go_on_later() {
 void connection::readable() {
   turn_left_ = turn_bytes;
   receive_turn();
-  end_turn();
+  send_and_go_on();
 }
 
 void connection::receive_turn() {
@@ -68,9 +68,9 @@ void connection::receive_turn() {
     parse(held);
   }
   while (held_.empty() && turn_left_ > 0 && may_receive()) {
-    const std::size_t asked = payload_left_ + home_.scratch().size();
-    const ssize_t got = receive_once();
-    dry_ = got == -EAGAIN || (got > 0 && static_cast<std::size_t>(got) < asked);
+    const received got_of = receive_once();
+    const ssize_t got = got_of.bytes;
+    dry_ = got == -EAGAIN || (got > 0 && static_cast<std::size_t>(got) < got_of.asked);
     if (got == 0) {
       ended_ = true;
       if (phase_ == phase::lingering) {
@@ -91,23 +91,28 @@ void connection::receive_turn() {
   }
 }
 
-ssize_t connection::receive_once() {
+connection::received connection::receive_once() {
   const std::span<std::byte> scratch = home_.scratch();
   std::array<iovec, 2> into;
   std::size_t parts = 0;
-  const std::size_t direct = payload_ != nullptr ? payload_left_ : 0;
+  const std::size_t direct = payload_ != nullptr ? std::min(payload_left_, turn_left_) : 0;
+  std::size_t asked = direct;
   if (direct > 0) {
-    into[parts++] = {payload_->buffer + (payload_->length - payload_left_), payload_left_};
+    into[parts++] = {payload_->buffer + (payload_->length - payload_left_), direct};
   }
-  into[parts++] = {scratch.data(), scratch.size()};
+  // What follows the payload is wanted too, unless this turn ends inside it.
+  if (direct == 0 || direct == payload_left_) {
+    into[parts++] = {scratch.data(), scratch.size()};
+    asked += scratch.size();
+  }
   const ssize_t got = bytes_.receive(std::span(into).first(parts));
   if (got <= 0) {
-    return got;
+    return {got, asked};
   }
   const auto bytes = static_cast<std::size_t>(got);
   turn_left_ -= std::min(turn_left_, bytes);
   if (phase_ == phase::lingering) {
-    return got;
+    return {got, asked};
   }
   const std::size_t to_payload = std::min(direct, bytes);
   if (to_payload > 0) {
@@ -117,7 +122,7 @@ ssize_t connection::receive_once() {
     }
   }
   parse(scratch.first(bytes - to_payload));
-  return got;
+  return {got, asked};
 }
 
 void connection::parse(std::span<const std::byte> in) {
@@ -177,7 +182,7 @@ void connection::negotiate(std::span<const std::byte>& in) {
 void connection::begin_serving() {
   export_ = handshake_->chosen();
   handshake_.reset();
-  timer_.cancel();
+  disarm_timer();
   result<ref<io_context>> joined = client_->join(task_);
   result<ref<open_file>> opened = export_->open();
   if (!joined || !opened) {

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <exception>
 #include <memory>
 #include <utility>
 
@@ -19,12 +20,27 @@ namespace asio = boost::asio;
 // Clients taken per turn of one listener, so that a flood of them does not hold up those that are served.
 constexpr int accepts_per_turn = 64;
 // How long to leave new clients waiting when descriptors or memory are short.
-constexpr std::chrono::milliseconds accept_pause{100};
+constexpr std::chrono::milliseconds accept_pause{500};
 // How long aborted requests that already run may take to come back before they count as stuck.
 constexpr std::chrono::milliseconds abort_grace{1000};
 
-bool is_shortage(int err) noexcept {
-  return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM;
+// Errors of accept(2) that are about the one client that gave up before it was accepted ("Error handling" there).
+bool is_the_clients(int err) noexcept {
+  switch (err) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
+  }
 }
 
 }  // namespace
@@ -32,7 +48,7 @@ bool is_shortage(int err) noexcept {
 server::server(const catalog& exports, server_options options)
     : exports_(exports),
       options_(options),
-      signals_(reactor_.context(), SIGTERM, SIGINT),
+      signals_(reactor_.context(), SIGTERM, SIGINT, SIGHUP),
       deadline_(reactor_.context()) {}
 
 server::~server() {
@@ -71,51 +87,67 @@ void server::accept_clients(door& at) {
   for (int taken = 0; taken < accepts_per_turn; ++taken) {
     unique_fd client(::accept4(at.from.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (client) {
-      if (connections_.size() >= options_.max_connections) {
-        spdlog::warn("a client is turned away: {} are connected", connections_.size());
-        continue;
+      if (!admit_client(std::move(client))) {
+        pause_clients(at, ENOMEM);
+        return;
       }
-      admit(transport(reactor_.context(), std::move(client)));
-      continue;
-    }
-    if (errno == EAGAIN) {
+    } else if (errno == EAGAIN) {
       break;
-    }
-    if (is_shortage(errno)) {
-      // The client stays in the backlog, so the listener stays readable: without a pause this would spin.
-      spdlog::warn("no new clients for {} ms: {}", accept_pause.count(), error_of(errno).message());
-      auto pause = std::make_unique<asio::steady_timer>(reactor_.context(), accept_pause);
-      asio::steady_timer& timer = *pause;
-      timer.async_wait([this, &at, keep = std::move(pause)](const boost::system::error_code& error) {
-        if (!error && !draining_) {
-          accept_clients(at);
-        }
-      });
+    } else if (!is_the_clients(errno)) {
+      pause_clients(at, errno);
       return;
     }
-    // Anything else is about the one client that gave up before it was accepted: accept(2), "Error handling".
   }
   wait_for_clients(at);
 }
 
+void server::pause_clients(door& at, int err) {
+  // Short of descriptors or memory, or a broken listener: it stays readable, so without a pause this would spin.
+  spdlog::warn("no new clients on {} for {} ms: {}", at.from.name(), accept_pause.count(), error_of(err).message());
+  auto pause = std::make_unique<asio::steady_timer>(reactor_.context(), accept_pause);
+  asio::steady_timer& timer = *pause;
+  timer.async_wait([this, &at, keep = std::move(pause)](const boost::system::error_code& error) {
+    if (!error && !draining_) {
+      accept_clients(at);
+    }
+  });
+}
+
+bool server::admit_client(unique_fd client) noexcept {
+  if (connections_.size() >= options_.max_connections) {
+    spdlog::warn("a client is turned away: {} are connected", connections_.size());
+    return true;
+  }
+  try {
+    admit(transport(reactor_.context(), std::move(client)));
+    return true;
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 void server::admit(transport bytes) {
   const std::string peer = bytes.peer();
-  tenant& whose = tenants_[peer];
-  if (!whose.client) {
-    whose.client = make_ref<session>(peer);
-  }
-  ++whose.connections;
+  const auto known = tenants_.find(peer);
+  const ref<session> whose = known != tenants_.end() ? known->second.client : make_ref<session>(peer);
   auto client = make_ref<connection>(
       connection::environment{
           .home = reactor_,
           .keeper = *this,
           .exports = exports_,
-          .client = whose.client,
+          .client = whose,
           .id = next_id_++,
           .handshake_timeout = options_.handshake_timeout,
       },
       std::move(bytes));
-  connections_.emplace(client.get(), client);
+  // Either both tables know it or none does.
+  const auto place = connections_.emplace(client.get(), client).first;
+  try {
+    ++tenants_.try_emplace(peer, tenant{whose}).first->second.connections;
+  } catch (...) {
+    connections_.erase(place);
+    throw;
+  }
   client->start();
 }
 
@@ -140,7 +172,7 @@ void server::wait_for_signal() {
       spdlog::warn("signal {} again: closing the remaining {} clients at once", number, connections_.size());
       abort_all();
     } else {
-      drain(number == SIGTERM ? "SIGTERM" : "SIGINT");
+      drain(number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP");
     }
     wait_for_signal();
   });
@@ -153,11 +185,7 @@ void server::drain(std::string_view why) {
     static_cast<void>(each.watch.release());
   }
   doors_.clear();
-  // A copy: a connection that is at rest closes, and is removed, inside drain().
-  const auto clients = connections_;
-  for (const auto& [at, client] : clients) {
-    client->drain();
-  }
+  for_each_connection(&connection::drain);
   deadline_.expires_after(options_.drain_timeout);
   deadline_.async_wait([this](const boost::system::error_code& error) {
     if (!error) {
@@ -169,10 +197,10 @@ void server::drain(std::string_view why) {
 }
 
 void server::abort_all() {
-  const auto clients = connections_;
-  for (const auto& [at, client] : clients) {
-    client->abort();
+  if (std::exchange(aborting_, true)) {
+    return;  // the grace below is given once
   }
+  for_each_connection(&connection::abort);
   deadline_.expires_after(abort_grace);
   deadline_.async_wait([this](const boost::system::error_code& error) {
     if (!error) {
@@ -180,6 +208,14 @@ void server::abort_all() {
     }
   });
   end_if_empty();
+}
+
+void server::for_each_connection(void (connection::*step)() noexcept) noexcept {
+  for (auto at = connections_.begin(); at != connections_.end();) {
+    // The step may end the connection, which takes it, and it alone, out of the map.
+    const ref<connection> client = (at++)->second;
+    (client.get()->*step)();
+  }
 }
 
 void server::end_if_empty() {

@@ -1,6 +1,6 @@
 // server: listeners, connections and their end, on one reactor.
 //
-// run() serves until SIGTERM or SIGINT (or, with serve_pair, until that client is gone), then drains: no new clients;
+// run() serves until SIGTERM, SIGINT or SIGHUP (or, with serve_pair, until that client is gone), then drains: no new clients;
 // requests under way finish, later ones get ESHUTDOWN; what has not ended at drain_timeout is aborted. A second signal
 // aborts at once.
 //
@@ -37,7 +37,7 @@ namespace sluice::nbd {
 
 struct server_options {
   std::chrono::milliseconds handshake_timeout{30'000};
-  std::chrono::milliseconds drain_timeout{3'000};
+  std::chrono::milliseconds drain_timeout{2'500};
   std::size_t max_connections = 8192;
 };
 
@@ -71,12 +71,15 @@ class server final : private connection::keeper {
   };
 
   void wait_for_clients(door& at);
+  void pause_clients(door& at, int err);
+  [[nodiscard]] bool admit_client(unique_fd client) noexcept;
   void accept_clients(door& at);
   void admit(transport bytes);
   void over(connection& closed) noexcept override;
   void wait_for_signal();
   void drain(std::string_view why);
   void abort_all();
+  void for_each_connection(void (connection::*step)() noexcept) noexcept;
   void end_if_empty();
 
   const catalog& exports_;
@@ -90,6 +93,7 @@ class server final : private connection::keeper {
   std::uint64_t next_id_ = 1;
   bool serves_pair_ = false;
   bool draining_ = false;
+  bool aborting_ = false;
 };
 
 }  // namespace sluice::nbd

@@ -40,6 +40,9 @@ void connection::flush() {
     const ssize_t bytes = bytes_.send(std::span(parts).first(gather(parts)));
     if (bytes >= 0) {
       sent(static_cast<std::size_t>(bytes));
+      if (phase_ == phase::finishing) {
+        arm_timer(finish_time);  // the client takes its replies
+      }
     } else if (bytes == -EAGAIN) {
       wait_writable();
     } else {

@@ -8,11 +8,17 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace sluice::nbd {
 namespace {
 
 namespace asio = boost::asio;
+
+// A silent TCP peer is probed after a minute and given up a minute later.
+constexpr int keepalive_idle_s = 60;
+constexpr int keepalive_interval_s = 10;
+constexpr int keepalive_probes = 6;
 
 std::string internet_address(const sockaddr_storage& address) {
   char text[INET6_ADDRSTRLEN] = "";
@@ -30,19 +36,46 @@ std::string internet_address(const sockaddr_storage& address) {
 
 }  // namespace
 
-transport::transport(asio::io_context& context, unique_fd socket)
-    : socket_(true), in_(context, socket.release()), out_(context) {
-  in_.native_non_blocking(true);
+transport::transport(asio::io_context& context, unique_fd socket) : socket_(true), in_(context), out_(context) {
+  take(in_, std::move(socket));
   // Replies leave when they are ready: a turn's replies are one sendmsg already, so Nagle could only delay them. Fails
   // harmlessly on a Unix socket.
   const int on = 1;
   ::setsockopt(in_.native_handle(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  // A client that lost its power never says goodbye; without probes it would hold its connection for ever.
+  ::setsockopt(in_.native_handle(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  ::setsockopt(in_.native_handle(), IPPROTO_TCP, TCP_KEEPIDLE, &keepalive_idle_s, sizeof keepalive_idle_s);
+  ::setsockopt(in_.native_handle(), IPPROTO_TCP, TCP_KEEPINTVL, &keepalive_interval_s, sizeof keepalive_interval_s);
+  ::setsockopt(in_.native_handle(), IPPROTO_TCP, TCP_KEEPCNT, &keepalive_probes, sizeof keepalive_probes);
 }
 
 transport::transport(asio::io_context& context, unique_fd in, unique_fd out)
-    : socket_(false), in_(context, in.release()), out_(context, out.release()) {
-  in_.native_non_blocking(true);
-  out_.native_non_blocking(true);
+    : socket_(false), in_(context), out_(context) {
+  in_flags_ = ::fcntl(in.get(), F_GETFL);
+  out_flags_ = ::fcntl(out.get(), F_GETFL);
+  take(in_, std::move(in));
+  take(out_, std::move(out));
+}
+
+transport::~transport() {
+  close();
+}
+
+void transport::take(asio::posix::stream_descriptor& as, unique_fd from) {
+  as.assign(from.get());  // throws: then `from` still owns it
+  static_cast<void>(from.release());
+  as.native_non_blocking(true);
+}
+
+void transport::close_one(asio::posix::stream_descriptor& which, int flags) noexcept {
+  if (!which.is_open()) {
+    return;
+  }
+  if (!socket_ && flags >= 0) {
+    ::fcntl(which.native_handle(), F_SETFL, flags);
+  }
+  boost::system::error_code ignored;  // the descriptor is gone whatever close(2) says
+  static_cast<void>(which.close(ignored));
 }
 
 ssize_t transport::receive(std::span<const iovec> into) noexcept {
@@ -72,20 +105,18 @@ ssize_t transport::send(std::span<const iovec> from) noexcept {
 }
 
 void transport::shut_down_sending() noexcept {
-  boost::system::error_code ignored;  // the peer may be gone already; then there is nobody to tell
   if (socket_) {
     ::shutdown(in_.native_handle(), SHUT_WR);
   } else {
     // A socketpair as standard input and output needs the shutdown too: closing one of two descriptors says nothing.
     ::shutdown(out_.native_handle(), SHUT_WR);
-    static_cast<void>(out_.close(ignored));
+    close_one(out_, out_flags_);
   }
 }
 
 void transport::close() noexcept {
-  boost::system::error_code ignored;  // the descriptors are gone whatever close(2) says
-  static_cast<void>(in_.close(ignored));
-  static_cast<void>(out_.close(ignored));
+  close_one(in_, in_flags_);
+  close_one(out_, out_flags_);
 }
 
 std::string transport::peer() const {

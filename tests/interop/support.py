@@ -7,6 +7,7 @@ not there.
 Exit code: 0 all passed, 77 skipped with a reason, 1 failed. With CI=true a missing tool is a failure, never a skip.
 Waiting is always "poll until, with a deadline"; no test sleeps and then hopes.
 """
+import contextlib
 import ctypes
 import os
 import re
@@ -258,8 +259,20 @@ class Case:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def held_sigterm():
+    """A time limit that strikes here waits until the files are in order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def run_one(function, program):
-    case = Case(program)
+    signal.signal(signal.SIGTERM, give_up)
+    with held_sigterm():
+        case = Case(program)
     start = time.monotonic()
     try:
         function(case)
@@ -280,11 +293,17 @@ def run_one(function, program):
             print("".join(f"    {line}\n" for line in child.log().splitlines()[-30:]), end="", flush=True)
         return 1
     finally:
-        case.close()
+        with held_sigterm():
+            case.close()
+
+
+def give_up(*_):
+    """A runner's time limit leaves nothing behind: the way out is by the finally clauses, and once."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(1)
 
 
 def run(*functions):
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that a runner's time limit leaves nothing behind.
     if len(sys.argv) < 2:
         sys.exit(f"usage: {sys.argv[0]} PROGRAM [FUNCTION...]")
     program = os.path.realpath(sys.argv[1])
