@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <ctime>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -91,10 +92,17 @@ double median_of(std::vector<double> values) {
   return *middle;
 }
 
-std::chrono::nanoseconds cpu_time() noexcept {
+namespace {
+std::chrono::nanoseconds read_clock(clockid_t which) noexcept {
   timespec spent{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+  ::clock_gettime(which, &spent);
   return std::chrono::seconds(spent.tv_sec) + std::chrono::nanoseconds(spent.tv_nsec);
+}
+
+}  // namespace
+
+std::chrono::nanoseconds cpu_time() noexcept {
+  return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 sample timed(unsigned threads, std::uint64_t operations, const std::function<void(unsigned)>& body) {
@@ -102,6 +110,7 @@ sample timed(unsigned threads, std::uint64_t operations, const std::function<voi
   const std::vector<std::size_t> cores = usable_cores();
   std::atomic<unsigned> arrived{0};
   std::vector<std::pair<clock::time_point, clock::time_point>> spans(threads);
+  std::vector<std::chrono::nanoseconds> turning(threads);  // CPU time before the start
   const std::chrono::nanoseconds cpu_before = cpu_time();
   {
     std::vector<std::jthread> running;
@@ -112,13 +121,15 @@ sample timed(unsigned threads, std::uint64_t operations, const std::function<voi
         arrived.fetch_add(1, std::memory_order_acq_rel);
         while (arrived.load(std::memory_order_acquire) != threads) {
         }
+        turning[i] = read_clock(CLOCK_THREAD_CPUTIME_ID);
         spans[i].first = clock::now();
         body(i);
         spans[i].second = clock::now();
       });
     }
   }
-  const std::chrono::nanoseconds cpu = cpu_time() - cpu_before;
+  const std::chrono::nanoseconds cpu =
+      cpu_time() - cpu_before - std::accumulate(turning.begin(), turning.end(), std::chrono::nanoseconds{0});
   clock::time_point first = spans[0].first;
   clock::time_point last = spans[0].second;
   for (const auto& [begin, end] : spans) {

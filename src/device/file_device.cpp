@@ -128,7 +128,7 @@ result<ref<device>> file_device::create(const std::string& path, access_mode mod
           new file_device(path, fd, traits, key_of(about), home_of(system, fd, about), std::move(inodes), system));
     }
   } catch (const std::bad_alloc&) {
-    // The same answer as without a domain.
+    return give_up(ENOMEM);
   }
   return give_up(ENOMEM);
 }

@@ -35,10 +35,10 @@ result<file> file::open(io_wq& workers, task& self, const std::string& path, acc
   if (!target) {
     return std::unexpected(target.error());
   }
-  return open(workers, self, std::move(*target), mode, options);
+  return open(workers, self, *target, mode, options);
 }
 
-result<file> file::open(io_wq& workers, task& self, ref<device> target, access_mode mode,
+result<file> file::open(io_wq& workers, task& self, const ref<device>& target, access_mode mode,
                         request_queue_options options) {
   result<ref<io_context>> context = self.get_task_io_context(task_side::current);
   if (!context) {
@@ -48,7 +48,7 @@ result<file> file::open(io_wq& workers, task& self, ref<device> target, access_m
   if (!queue) {
     return std::unexpected(queue.error());
   }
-  result<ref<open_file>> opened = open_file::open(std::move(target), std::move(*queue), mode);
+  result<ref<open_file>> opened = open_file::open(target, std::move(*queue), mode);
   if (!opened) {
     return std::unexpected(opened.error());
   }

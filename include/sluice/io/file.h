@@ -70,7 +70,7 @@ class file {
   [[nodiscard]] static result<file> open(io_wq& workers, task& self, const std::string& path, access_mode mode,
                                          request_queue_options options = {});
   // The same for a device that is there already.
-  [[nodiscard]] static result<file> open(io_wq& workers, task& self, ref<device> target, access_mode mode,
+  [[nodiscard]] static result<file> open(io_wq& workers, task& self, const ref<device>& target, access_mode mode,
                                          request_queue_options options = {});
 
   file(file&&) noexcept = default;
