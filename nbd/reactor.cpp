@@ -87,12 +87,13 @@ void reactor::completed(slot& done) noexcept {
 }
 
 void reactor::wait_for_completions() {
-  wake_.async_wait(asio::posix::stream_descriptor::wait_read, [this](const boost::system::error_code& error) {
+  const auto handler = [this](const boost::system::error_code& error) {
     if (!error) {
       take_completions();
       wait_for_completions();
     }
-  });
+  };
+  wake_.async_wait(asio::posix::stream_descriptor::wait_read, asio::bind_allocator(wake_memory_.allocator(), handler));
 }
 
 void reactor::take_completions() {

@@ -26,6 +26,7 @@
 #include "sluice/ref/ref.h"
 
 #include "nbd/buffer_pool.h"
+#include "nbd/handler_memory.h"
 #include "nbd/wire.h"
 
 namespace sluice::nbd {
@@ -97,6 +98,7 @@ class reactor {
   static constexpr std::size_t scratch_bytes = std::size_t{128} << 10U;
   static constexpr std::size_t kept_buffer_bytes = std::size_t{128} << 20U;
 
+  handler_memory wake_memory_;  // before the context: its waits end with it
   boost::asio::io_context context_{1};
   boost::asio::posix::stream_descriptor wake_{context_};  // an eventfd
   buffer_pool buffers_{kept_buffer_bytes};

@@ -60,7 +60,8 @@ server::~server() {
 void server::listen(listener from) {
   const int fd = from.fd();
   spdlog::info("listening on {}", from.name());
-  doors_.push_back({std::move(from), asio::posix::stream_descriptor(reactor_.context(), fd)});
+  doors_.push_back({std::move(from), asio::posix::stream_descriptor(reactor_.context(), fd),
+                    asio::steady_timer(reactor_.context()), door_memory_.emplace_back()});
   wait_for_clients(doors_.back());
 }
 
@@ -76,11 +77,12 @@ outcome server::run() {
 }
 
 void server::wait_for_clients(door& at) {
-  at.watch.async_wait(asio::posix::stream_descriptor::wait_read, [this, &at](const boost::system::error_code& error) {
+  const auto handler = [this, &at](const boost::system::error_code& error) {
     if (!error && !draining_) {
       accept_clients(at);
     }
-  });
+  };
+  at.watch.async_wait(asio::posix::stream_descriptor::wait_read, asio::bind_allocator(at.memory.allocator(), handler));
 }
 
 void server::accept_clients(door& at) {
@@ -104,13 +106,17 @@ void server::accept_clients(door& at) {
 void server::pause_clients(door& at, int err) {
   // Short of descriptors or memory, or a broken listener: it stays readable, so without a pause this would spin.
   spdlog::warn("no new clients on {} for {} ms: {}", at.from.name(), accept_pause.count(), error_of(err).message());
-  auto pause = std::make_unique<asio::steady_timer>(reactor_.context(), accept_pause);
-  asio::steady_timer& timer = *pause;
-  timer.async_wait([this, &at, keep = std::move(pause)](const boost::system::error_code& error) {
+  const auto handler = [this, &at](const boost::system::error_code& error) {
     if (!error && !draining_) {
-      accept_clients(at);
+      wait_for_clients(at);
     }
-  });
+  };
+  try {
+    at.pause.expires_after(accept_pause);
+    at.pause.async_wait(asio::bind_allocator(at.memory.allocator(), handler));
+  } catch (const std::exception&) {
+    wait_for_clients(at);  // no room for a timer: then without a pause
+  }
 }
 
 bool server::admit_client(unique_fd client) noexcept {
@@ -164,7 +170,7 @@ void server::over(connection& closed) noexcept {
 }
 
 void server::wait_for_signal() {
-  signals_.async_wait([this](const boost::system::error_code& error, int number) {
+  const auto handler = [this](const boost::system::error_code& error, int number) {
     if (error) {
       return;
     }
@@ -175,7 +181,8 @@ void server::wait_for_signal() {
       drain(number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGHUP");
     }
     wait_for_signal();
-  });
+  };
+  signals_.async_wait(asio::bind_allocator(signal_memory_.allocator(), handler));
 }
 
 void server::drain(std::string_view why) {

@@ -15,6 +15,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <deque>
 #include <list>
 #include <map>
 #include <string>
@@ -29,6 +30,7 @@
 
 #include "nbd/catalog.h"
 #include "nbd/connection.h"
+#include "nbd/handler_memory.h"
 #include "nbd/listener.h"
 #include "nbd/reactor.h"
 #include "nbd/session.h"
@@ -64,6 +66,8 @@ class server final : private connection::keeper {
   struct door {
     listener from;
     boost::asio::posix::stream_descriptor watch;
+    boost::asio::steady_timer pause;
+    handler_memory& memory;  // of the one wait, for a client or for the end of the pause
   };
   struct tenant {
     ref<session> client;
@@ -84,6 +88,9 @@ class server final : private connection::keeper {
 
   const catalog& exports_;
   const server_options options_;
+  // Before the reactor: their waits end with it, later than the doors.
+  handler_memory signal_memory_;
+  std::deque<handler_memory> door_memory_;
   reactor reactor_;
   boost::asio::signal_set signals_;
   boost::asio::steady_timer deadline_;

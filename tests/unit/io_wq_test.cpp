@@ -652,7 +652,7 @@ TEST(IoWq, MixedLoadFromSeveralThreads) {
         one.number = i;
         one.last = &last[static_cast<std::size_t>(t)][static_cast<std::size_t>(key)];
         one.set_class(i % 3 == 0 ? work_class::unbound : work_class::bound);
-        one.set_key(*domain, static_cast<std::uint64_t>(t * keys + key));
+        one.set_key(*domain, static_cast<std::uint64_t>(t) * keys + static_cast<std::uint64_t>(key));
         EXPECT_TRUE(wq->submit(one));
       }
     });

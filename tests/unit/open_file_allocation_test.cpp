@@ -98,9 +98,9 @@ std::uint64_t allocations_of(std::vector<std::unique_ptr<circling>>& requests, o
 
 // What a pool may still do while it settles (start a worker, grow a table) it does in the first rounds: the last of
 // some rounds must be free of allocations.
-void expect_none(io_op op, io_flags flags, ref<sluice::device> target, request_queue_options options) {
+void expect_none(io_op op, io_flags flags, const ref<sluice::device>& target, request_queue_options options) {
   test::io_bench bench(options, 2);
-  const ref<open_file> file = open_file::open(std::move(target), bench.queue, access_mode::read_write).value();
+  const ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_write).value();
   std::vector<std::unique_ptr<circling>> requests;
   for (int i = 0; i < 8; ++i) {
     requests.push_back(std::make_unique<circling>());
