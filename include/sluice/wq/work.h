@@ -4,10 +4,12 @@
 // once; release is the moment at which the memory is the user's again (it may free it, or submit it anew).
 //
 //   struct flush_log : work {
-//     static void do_run(work& w, work_context& ctx) noexcept { if (!ctx.cancelled())
-//     static_cast<flush_log&>(w).flush(); } static void do_release(work& w) noexcept { delete
-//     &static_cast<flush_log&>(w); } static constexpr work_ops ops{do_run, do_release}; flush_log() : work(ops,
-//     work_class::bound) {}
+//     flush_log() : work(ops, work_class::bound) {}
+//     static void do_run(work& w, work_context& ctx) noexcept {
+//       if (!ctx.cancelled()) { static_cast<flush_log&>(w).flush(); }
+//     }
+//     static void do_release(work& w) noexcept { delete &static_cast<flush_log&>(w); }
+//     static constexpr work_ops ops{do_run, do_release};
 //   };
 //
 // | state of a work | submit        | set_…, then  | cancel                      | destroy |
