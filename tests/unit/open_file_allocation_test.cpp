@@ -99,7 +99,7 @@ std::uint64_t allocations_of(std::vector<std::unique_ptr<circling>>& requests, o
 // What a pool may still do while it settles (start a worker, grow a table) it does in the first rounds: the last of
 // some rounds must be free of allocations.
 void expect_none(io_op op, io_flags flags, const ref<sluice::device>& target, request_queue_options options) {
-#if defined(SLUICE_REF_TRACKER)
+#if SLUICE_REF_TRACKER
   GTEST_SKIP() << "the reference tracker allocates a record per count";
 #endif
   test::io_bench bench(options, 2);
