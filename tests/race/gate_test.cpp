@@ -92,6 +92,72 @@ TEST(RaceGate, TwoVisitorsCrossStripesWhileItCloses) {
   EXPECT_TRUE(found.ok()) << found;
 }
 
+// Three passes at once, given back in parts and on both stripes: the door is held by the last part.
+constexpr std::int64_t three = 3;
+
+void visit_in_parts(guarded& state, std::uint32_t enter_on) {
+  my_core() = enter_on;
+  if (!state.door.try_enter(three)) {
+    race::check(!state.door.try_enter(three), "after one failure all fail");
+    return;
+  }
+  race::check(state.contents.read() == 7, "nothing ends while somebody is inside");
+  state.door.leave();
+  my_core() = 1 - enter_on;
+  race::check(state.contents.read() == 7, "the other passes are still inside");
+  state.work[0].write(1);
+  state.door.leave(three - 1);
+}
+
+TEST(RaceGate, ManyPassesLeaveInPartsAgainstCloseAllSchedules) {
+  const race::report found = race::explore(all_of_two, [](race::run& run) {
+    auto state = std::make_shared<guarded>();
+    run.thread([=] { visit_in_parts(*state, 0); });
+    run.thread([=] {
+      state->door.close_and_wait();
+      state->end();
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+  EXPECT_TRUE(found.complete) << found.schedules;
+}
+
+// One thread takes the passes for works that others end, each with its own leave: what a pool does with a batch.
+TEST(RaceGate, PassesOfOneBatchLeaveFromManyThreads) {
+  struct handed : guarded {
+    race::atomic<std::uint32_t> token{0};
+  };
+  const race::report found = race::explore(seeds, [](race::run& run) {
+    auto state = std::make_shared<handed>();
+    run.thread([=] {
+      my_core() = 0;
+      const bool entered = state->door.try_enter(three);
+      state->token.store(entered ? 1 : 2, std::memory_order_release);
+      race::sync::wake(state->token, sluice::wake_all);
+      if (entered) {
+        state->work[0].write(1);
+        state->door.leave(2);
+      }
+    });
+    run.thread([=] {
+      my_core() = 1;
+      while (state->token.load(std::memory_order_acquire) == 0) {
+        race::sync::wait(state->token, 0);
+      }
+      if (state->token.load(std::memory_order_relaxed) == 1) {
+        race::check(state->contents.read() == 7, "nothing ends while a pass is inside");
+        state->work[1].write(1);
+        state->door.leave();
+      }
+    });
+    run.thread([=] {
+      state->door.close_and_wait();
+      state->end();
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 TEST(RaceGate, LeaveFromAnotherThreadThanEnter) {
   struct handed : guarded {
     race::atomic<std::uint32_t> token{0};

@@ -46,6 +46,28 @@ TEST_P(Gate, TheLastOutDrainsIt) {
   EXPECT_TRUE(door.drained());
 }
 
+TEST_P(Gate, PassesTakenAtOnceLeaveInParts) {
+  EXPECT_TRUE(door.try_enter(5));
+  EXPECT_TRUE(door.try_enter());
+  door.leave(2);
+  EXPECT_TRUE(door.close());
+  EXPECT_FALSE(door.try_enter(5));
+  door.leave(3);
+  EXPECT_FALSE(door.drained());
+  door.leave();
+  EXPECT_TRUE(door.drained());
+}
+
+TEST_P(Gate, AsManyPassesAsTheLimitGoThroughAtOnce) {
+  EXPECT_TRUE(door.try_enter(gate::max_passes));
+  EXPECT_TRUE(door.close());
+  EXPECT_FALSE(door.try_enter(gate::max_passes));
+  door.leave(gate::max_passes - 1);
+  EXPECT_FALSE(door.drained());
+  door.leave();
+  EXPECT_TRUE(door.drained());
+}
+
 TEST_P(Gate, OnlyOneCloseClosed) {
   EXPECT_TRUE(door.close());
   EXPECT_FALSE(door.close());
@@ -127,6 +149,22 @@ TEST(GateDeathTest, LeaveWithoutEnterDies) {
     door.leave();
   };
   EXPECT_DEATH(closed(), "leave\\(\\) without try_enter\\(\\)");
+  const auto too_many = [] {
+    gate door;
+    static_cast<void>(door.try_enter(2));
+    door.close();
+    door.leave(3);
+  };
+  EXPECT_DEATH(too_many(), "leave\\(\\) without try_enter\\(\\)");
+}
+
+TEST(GateDeathTest, NoPassesOrTooManyAtOnceDie) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  gate door;
+  EXPECT_DEATH(static_cast<void>(door.try_enter(0)), "1 to max_passes at a time");
+  EXPECT_DEATH(static_cast<void>(door.try_enter(gate::max_passes + 1)), "1 to max_passes at a time");
+  EXPECT_DEATH(door.leave(0), "1 to max_passes at a time");
+  EXPECT_DEATH(door.leave(-1), "1 to max_passes at a time");
 }
 
 }  // namespace

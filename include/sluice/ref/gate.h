@@ -22,15 +22,15 @@
 // bias keeps it far above zero. So exactly one step brings it to zero: the last leave, or close() if nobody is inside.
 //
 //   state            try_enter    leave                   close               wait
-//   open             true         -1 on a stripe          gathers, marks      waits
-//   closing          either       stripe or common -1     no effect           waits
-//   closed           false        common -1; last: drained no effect          waits
+//   open             true         -n on a stripe          gathers, marks      waits
+//   closing          either       stripe or common -n     no effect           waits
+//   closed           false        common -n; last: drained no effect          waits
 //   drained          false        dies                    no effect           returns
 //
 // Memory ordering: what X did before leave() is visible to Y after wait() and in the drained callback. What X did
 // before close() is visible to whoever fails to enter because of it, in X's own thread and after.
 //
-// Ownership:      a member of what it guards. Each true try_enter() owes one leave(), from any thread.
+// Ownership:      a member of what it guards. A true try_enter(n) owes n passes to leave(), from any threads.
 // Thread safety:  any thread. After one try_enter() has failed, all that happen after it fail.
 // Blocking:       only wait(), wait_until(), close_and_wait(). Do not wait while inside.
 // Limits:         2^31 inside at once; one close for ever (a gate does not open again).
@@ -82,6 +82,9 @@ enum class gate_width : std::uint8_t {
 template <class Sync = os_sync, class Stripe = this_core>
 class basic_gate {
  public:
+  // The most that enter or leave in one step, and that may be inside at once.
+  static constexpr std::int64_t max_passes = std::int64_t{1} << 31;
+
   // Open, nobody inside. Throws bad_alloc.
   explicit basic_gate(gate_width width = gate_width::wide)
       : mask_((width == gate_width::wide ? Stripe::stripes() : 1) - 1), stripes_(new stripe[mask_ + 1]) {}
@@ -89,21 +92,25 @@ class basic_gate {
   basic_gate& operator=(const basic_gate&) = delete;
   ~basic_gate() = default;
 
-  // Comes in. Returns false once the gate is closing.
-  [[nodiscard]] bool try_enter() noexcept {
+  // Comes in, `passes` times at the price of one: all or none of them. Returns false once the gate is closing.
+  // Requires: 0 < passes <= max_passes.
+  [[nodiscard]] bool try_enter(std::int64_t passes = 1) noexcept {
+    check_passes(passes);
     // relaxed: a shortcut that keeps late comers off the stripes; the stripe decides.
     if (closing_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
       return false;
     }
     // acquire: pairs with close()'s exchange, so that after a failure here the shortcut shows closing_ too.
-    return mine().fetch_add(1, std::memory_order_acquire) < mark_floor;
+    return mine().fetch_add(passes, std::memory_order_acquire) < mark_floor;
   }
 
-  // Goes out. Requires: a try_enter() that returned true, not yet left.
-  void leave() noexcept {
+  // Goes out, `passes` times. Passes are alike: who took many may give them back one by one, or the other way round.
+  // Requires: as many of a try_enter() that returned true, not yet left; 0 < passes <= max_passes.
+  void leave(std::int64_t passes = 1) noexcept {
+    check_passes(passes);
     // release: our work before the end; close() takes it over with the stripe, the common count with its own RMW.
-    if (mine().fetch_sub(1, std::memory_order_release) >= mark_floor) [[unlikely]] {
-      leave_common();
+    if (mine().fetch_sub(passes, std::memory_order_release) >= mark_floor) [[unlikely]] {
+      leave_common(passes);
     }
   }
 
@@ -152,7 +159,8 @@ class basic_gate {
   [[nodiscard]] bool drained() const noexcept { return drained_.load(std::memory_order_acquire) != 0; }
 
  private:
-  // A marked stripe stays above the floor whatever late comers add to or subtract from it (2^61 of them).
+  // A marked stripe stays above the floor whatever late comers add to it (each thread once, as the shortcut keeps it
+  // off after that: 2^22 threads times max_passes) or subtract from it (max_passes in all, what was inside).
   static constexpr std::int64_t mark = std::int64_t{1} << 62;
   static constexpr std::int64_t mark_floor = mark / 2;
   // More than can be inside.
@@ -164,7 +172,10 @@ class basic_gate {
 
   [[nodiscard]] auto& mine() noexcept { return stripes_[Stripe::index() & mask_].count; }
 
-  [[gnu::cold, gnu::noinline]] void leave_common() noexcept { add_common(-1); }
+  [[gnu::cold, gnu::noinline]] void leave_common(std::int64_t passes) noexcept { add_common(-passes); }
+  static void check_passes(std::int64_t passes) noexcept {
+    SLUICE_CHECK(passes > 0 && passes <= max_passes, "1 to max_passes at a time");
+  }
 
   void add_common(std::int64_t change) noexcept {
     // acq_rel: a chain through all leaves, so that the last one has seen them all.
