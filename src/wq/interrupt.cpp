@@ -76,12 +76,12 @@ interrupt_signal::~interrupt_signal() {
   }
 }
 
-void interrupt_signal::admit() const noexcept {
+void interrupt_signal::admit() noexcept {
   const sigset_t set = only(number_);
   SLUICE_CHECK(::pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0);
 }
 
-void interrupt_signal::consume() const noexcept {
+void interrupt_signal::consume() noexcept {
   const sigset_t set = only(number_);
   const timespec at_once{};
   // Blocked first: a signal that is queued but not yet delivered is then taken here, and cannot hit the next work.
@@ -91,7 +91,7 @@ void interrupt_signal::consume() const noexcept {
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-void interrupt_signal::send(pthread_t thread) const noexcept {
+void interrupt_signal::send(pthread_t thread) noexcept {
   // EAGAIN (the queue of real-time signals is full) is made good by the next repetition.
   static_cast<void>(::pthread_kill(thread, number_));
 }

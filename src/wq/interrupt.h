@@ -10,26 +10,23 @@
 #include <pthread.h>
 
 #include "sluice/base/error.h"
+#include "sluice/wq/interrupt_seam.h"
 
 namespace sluice::detail {
 
-class interrupt_signal {
+class interrupt_signal final : public interrupt_seam {
  public:
   // 0 chooses the default.
   [[nodiscard]] static result<interrupt_signal> acquire(int number);
   interrupt_signal(interrupt_signal&& other) noexcept;
   interrupt_signal& operator=(interrupt_signal&&) = delete;
-  ~interrupt_signal();
+  ~interrupt_signal() override;
 
   [[nodiscard]] int number() const noexcept { return number_; }
 
-  // On a worker's thread, once: lets the signal in. (named_thread starts with all signals blocked.)
-  void admit() const noexcept;
-  // On a worker's thread, after a work that was interrupted, when nobody can send for it any more: what was sent is
-  // consumed, so that the next work never sees it (C5).
-  void consume() const noexcept;
-  // Requires: the thread has not been joined.
-  void send(pthread_t thread) const noexcept;
+  void admit() noexcept override;
+  void send(pthread_t thread) noexcept override;
+  void consume() noexcept override;
 
  private:
   explicit interrupt_signal(int number) noexcept : number_(number) {}

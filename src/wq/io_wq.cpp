@@ -23,20 +23,6 @@ unsigned usable_cpus() noexcept {
   return std::max(1U, static_cast<unsigned>(CPU_COUNT(&set)));
 }
 
-// A callable that was submitted by value: work and callable in one object.
-class call_work : public work {
- public:
-  call_work(std::move_only_function<void(work_context&)> call, work_class cls)
-      : work(operations, cls), call_(std::move(call)) {}
-
- private:
-  static void do_run(work& w, work_context& ctx) noexcept { static_cast<call_work&>(w).call_(ctx); }
-  static void do_release(work& w) noexcept { delete &static_cast<call_work&>(w); }
-  static constexpr work_ops operations{do_run, do_release};
-
-  std::move_only_function<void(work_context&)> call_;
-};
-
 }  // namespace
 
 io_wq::io_wq(std::unique_ptr<detail::wq_core> core) noexcept : core_(std::move(core)) {}
@@ -50,13 +36,17 @@ result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
   io_wq_options chosen = options;
   chosen.max_bound = options.max_bound != 0 ? options.max_bound : bound_per_cpu * usable_cpus();
   chosen.max_unbound = options.max_unbound != 0 ? options.max_unbound : default_unbound;
-  auto signal = detail::interrupt_signal::acquire(options.interrupt_signal);
-  if (!signal) {
-    return std::unexpected(signal.error());
-  }
   try {
-    auto core = std::make_unique<detail::wq_core>(chosen, std::move(*signal));
-    if (result<void> started = core->start(); !started) {
+    result<detail::topology> nodes = detail::topology::discover(options.topology);
+    if (!nodes) {
+      return std::unexpected(nodes.error());
+    }
+    auto signal = detail::interrupt_signal::acquire(options.interrupt_signal);
+    if (!signal) {
+      return std::unexpected(signal.error());
+    }
+    auto core = std::make_unique<detail::wq_core>(chosen, std::move(*nodes), std::move(*signal));
+    if (result<void> started = core->pool.start(); !started) {
       return std::unexpected(started.error());
     }
     return ref<io_wq>::adopt(new io_wq(std::move(core)));
@@ -66,26 +56,19 @@ result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
 }
 
 result<void> io_wq::submit(work& head) noexcept {
-  return core_->submit(head, nullptr);
+  return core_->pool.submit(head, nullptr);
 }
 
 result<work_handle> io_wq::submit_tracked(work& head) noexcept {
   work_handle handle;
-  if (const result<void> accepted = core_->submit(head, &handle); !accepted) {
+  if (const result<void> accepted = core_->pool.submit(head, &handle); !accepted) {
     return std::unexpected(accepted.error());
   }
   return handle;
 }
 
 result<std::size_t> io_wq::submit(std::span<work* const> works) noexcept {
-  std::size_t accepted = 0;
-  for (work* const w : works) {
-    if (result<void> one = submit(*w); !one) {
-      return accepted != 0 ? result<std::size_t>(accepted) : std::unexpected(one.error());
-    }
-    ++accepted;
-  }
-  return accepted;
+  return core_->pool.submit(works);
 }
 
 result<void> io_wq::submit_chain(std::span<work* const> works) noexcept {
@@ -97,52 +80,68 @@ result<void> io_wq::submit_chain(std::span<work* const> works) noexcept {
   return submit(*works.front());
 }
 
-result<void> io_wq::submit_call(std::move_only_function<void(work_context&)> call, work_class cls) {
-  auto node = std::make_unique<call_work>(std::move(call), cls);
-  const result<void> accepted = submit(*node);
-  if (accepted) {
-    static_cast<void>(node.release());  // deletes itself in its release
+detail::call_node& io_wq::take_call(work_class cls) {
+  detail::call_node& node = core_->calls.take();
+  node.set_class(cls);
+  node.home = core_.get();
+  return node;
+}
+
+result<void> io_wq::submit_call(detail::call_node& node) noexcept {
+  result<void> accepted = submit(node);
+  if (!accepted) {
+    node.destroy(node.callable);
+    core_->calls.give_back(node);
   }
   return accepted;
 }
 
 cancel_result io_wq::cancel(work_handle handle) noexcept {
-  return core_->cancel(handle);
+  return core_->pool.cancel(handle);
 }
 
 cancel_counts io_wq::cancel_owner(std::uint64_t owner) noexcept {
-  const auto mine = [](void* wanted, const work_view& view) {
-    return view.owner == *static_cast<const std::uint64_t*>(wanted);
-  };
-  return core_->cancel_chosen(mine, &owner).value_or(cancel_counts{});
+  return core_->pool.cancel_owner(owner);
 }
 
 cancel_counts io_wq::cancel_all() noexcept {
-  return core_->cancel_chosen([](void*, const work_view&) { return true; }, nullptr).value_or(cancel_counts{});
+  return core_->pool.cancel_all();
 }
 
 result<cancel_counts> io_wq::cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept {
-  return core_->cancel_chosen(choose, chooser);
+  return core_->pool.cancel_chosen(choose, chooser);
 }
 
 stop_report io_wq::stop(stop_policy policy, steady_time deadline) noexcept {
-  return core_->stop(policy, deadline);
+  return core_->pool.stop(policy, deadline);
 }
 
 unsigned io_wq::set_max_workers(work_class cls, unsigned max) noexcept {
-  return core_->set_max(cls, max);
+  return core_->pool.set_max(cls, max);
 }
 
 unsigned io_wq::max_workers(work_class cls) const noexcept {
-  return core_->get_max(cls);
+  return core_->pool.get_max(cls);
+}
+
+result<void> io_wq::set_affinity(std::span<const unsigned> cpus) noexcept {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const unsigned cpu : cpus) {
+    if (cpu >= CPU_SETSIZE) {
+      return fail(EINVAL);
+    }
+    CPU_SET(cpu, &set);
+  }
+  return CPU_COUNT(&set) != 0 ? core_->pool.set_affinity(set) : fail(EINVAL);
 }
 
 wq_stats io_wq::stats() const noexcept {
-  return core_->stats();
+  return core_->pool.stats();
 }
 
 bool io_wq::on_worker() const noexcept {
-  return core_->on_worker();
+  return core_->pool.on_worker();
 }
 
 }  // namespace sluice

@@ -1,58 +1,239 @@
-// key_table: who may run next, for every key of a hash domain.
+// key_table: who may run next, for every live key of a hash domain.
 //
-// A key is in the table while one of its works is runnable or running (the key's turn); later works of the key wait
-// here in submit order and are handed to their own wq one by one, each when the one before has been released. So a
-// queue of a wq never holds two works of one key, and skipping a busy key costs nothing: its works are not in the
-// queue.
+// A key has an entry while a work of it waits or runs. The entry, not its works, stands in an account's queue, so a
+// queue never holds a work that could only stall, and skipping a busy key costs nothing: its entry is not there.
 //
-// Thread safety:  any thread. Lock order: a core's lock, then the table's.
+// | state of a key | submit              | a worker comes by      | the run ends            | its last work is cancelled |
+// |----------------|---------------------|------------------------|-------------------------|----------------------------|
+// | absent         | → queued            |                        |                         |                            |
+// | queued, listed | joins the waiting   | → claimed (unlisted)   |                         | → absent                   |
+// | claimed        | joins the waiting   |                        |                         | the claimer → absent       |
+// | busy           | joins the waiting   |                        | → queued, or → absent   | stays busy                 |
+//
+// claimed is the moment between an account's lock, under which a worker takes the entry from the queue, and the shard's
+// lock, under which it takes works from the entry: these two are never held in that order.
+//
+// The waiting works are linked in submit order under the shard's lock; whoever makes the key runnable lists the entry in
+// the account of its first work, under the same lock. So there is no moment at which a key with works is neither listed,
+// nor claimed, nor busy: that is the whole of "stall" and "unstall" (H4 H6).
+//
+// Thread safety:  any thread. Lock order: a shard's lock, then an account's, then a worker's.
+// Limits:         an entry has 80 bytes, its place in the buckets at most 16.
+// Invariants:     H1 H2 H4 H5
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <list>
-#include <optional>
-#include <unordered_map>
-#include <vector>
+#include <memory>
+#include <new>
+#include <utility>
 
 #include "sluice/base/mutex.h"
-#include "sluice/wq/work.h"
+#include "sluice/ref/spin_lock.h"
+
+#include "hook_list.h"
+#include "work_list.h"
 
 namespace sluice::detail {
 
-class wq_core;
+template <class Sync>
+struct basic_account;
+template <class Sync>
+class basic_key_table;
+template <class Sync>
+struct basic_key_shard;
 
-struct key_waiter {
-  work* item = nullptr;
-  wq_core* home = nullptr;
+enum class key_state : std::uint8_t { queued, busy };
+
+template <class Sync>
+struct basic_key_entry {
+  basic_key_shard<Sync>* shard = nullptr;
+  std::uint64_t key = 0;
+  basic_key_entry* chain = nullptr;  // in its bucket
+
+  // Guarded by the shard's lock.
+  work_list waiting;
+  basic_account<Sync>* queued_on = nullptr;  // while queued
+  key_state state = key_state::busy;
+
+  // Guarded by the lock of queued_on.
+  bool listed = false;
+  basic_key_entry* prev = nullptr;
+  basic_key_entry* next = nullptr;
 };
 
-enum class key_turn : std::uint8_t { now, later };
+template <class Sync>
+using key_list = hook_list<basic_key_entry<Sync>, &basic_key_entry<Sync>::prev, &basic_key_entry<Sync>::next>;
 
-class key_table {
+template <class Sync>
+struct alignas(64) basic_key_shard {
+  using entry = basic_key_entry<Sync>;
+
+  basic_spin_lock<Sync> lock;
+  hash_domain* domain = nullptr;
+  std::unique_ptr<entry*[]> buckets SLUICE_GUARDED_BY(lock);
+  std::size_t bucket_count SLUICE_GUARDED_BY(lock) = 0;
+  std::size_t live SLUICE_GUARDED_BY(lock) = 0;
+  entry* spare SLUICE_GUARDED_BY(lock) = nullptr;
+  std::size_t spares SLUICE_GUARDED_BY(lock) = 0;
+};
+
+template <class Sync>
+class basic_key_table {
  public:
-  // now: the work is runnable at once. later: it waits here. Throws std::bad_alloc, and nothing has changed.
-  [[nodiscard]] key_turn enter(work& w, wq_core& home) SLUICE_EXCLUDES(lock_);
-  // The turn ended. Returns whose it is now, if anybody waits.
-  [[nodiscard]] std::optional<key_waiter> leave(std::uint64_t key) noexcept SLUICE_EXCLUDES(lock_);
-  // A worker began the run of the key.
-  void set_busy(std::uint64_t key) noexcept SLUICE_EXCLUDES(lock_);
+  using entry = basic_key_entry<Sync>;
+  using shard = basic_key_shard<Sync>;
 
-  // Takes a waiting work out. Returns false if it does not wait here (any more).
-  [[nodiscard]] bool remove(work& w) noexcept SLUICE_EXCLUDES(lock_);
-  // The waiting works of one wq, in no order between keys. Throws std::bad_alloc.
-  void waiting_of(const wq_core& home, std::vector<work*>& out) const SLUICE_EXCLUDES(lock_);
+  // `domain` is what the works that are taken out are told to belong to.
+  explicit basic_key_table(hash_domain* domain) noexcept {
+    for (shard& each : shards_) {
+      each.domain = domain;
+    }
+  }
+  basic_key_table(const basic_key_table&) = delete;
+  basic_key_table& operator=(const basic_key_table&) = delete;
+  // Requires: no live keys.
+  ~basic_key_table() {
+    for (shard& each : shards_) {
+      const scoped_lock held(each.lock);
+      SLUICE_CHECK(each.live == 0, "a hash domain ended while a work of it was queued or running");
+      while (each.spare != nullptr) {
+        delete std::exchange(each.spare, each.spare->chain);
+      }
+    }
+  }
 
-  [[nodiscard]] std::size_t size() const noexcept SLUICE_EXCLUDES(lock_);
-  [[nodiscard]] bool busy(std::uint64_t key) const noexcept SLUICE_EXCLUDES(lock_);
+  [[nodiscard]] shard& shard_of(std::uint64_t key) noexcept { return shards_[mix(key) >> (64 - shard_bits)]; }
+  [[nodiscard]] std::array<shard, 32>& shards() noexcept { return shards_; }
+
+  // Makes sure that find_or_add() will not need memory. Lets go of the lock and takes it again if it must allocate.
+  // Returns false if there is no memory.
+  [[nodiscard]] static bool provide(shard& in) noexcept SLUICE_REQUIRES(in.lock) {
+    while (in.spare == nullptr || in.live >= in.bucket_count) {
+      const std::size_t wanted = in.live >= in.bucket_count ? std::max(first_buckets, 2 * in.bucket_count) : 0;
+      const bool lacks_entry = in.spare == nullptr;
+      in.lock.unlock();
+      // Outside the lock: an allocation may be a system call.
+      std::unique_ptr<entry*[]> buckets(wanted != 0 ? new (std::nothrow) entry* [wanted] {} : nullptr);
+      std::unique_ptr<entry> fresh(lacks_entry ? new (std::nothrow) entry : nullptr);
+      in.lock.lock();
+      if ((wanted != 0 && buckets == nullptr) || (lacks_entry && fresh == nullptr)) {
+        return false;
+      }
+      if (fresh != nullptr) {
+        put_spare(in, fresh.release());
+      }
+      if (wanted > in.bucket_count) {
+        rehash(in, std::move(buckets), wanted);
+      }
+    }
+    return true;
+  }
+
+  [[nodiscard]] static entry* find(shard& in, std::uint64_t key) noexcept SLUICE_REQUIRES(in.lock) {
+    if (in.bucket_count == 0) {
+      return nullptr;
+    }
+    entry* at = in.buckets[bucket_of(key, in.bucket_count)];
+    while (at != nullptr && at->key != key) {
+      at = at->chain;
+    }
+    return at;
+  }
+
+  // A new entry, busy until the caller queues it. Requires: provide() said true under this hold of the lock; absent.
+  [[nodiscard]] static entry& add(shard& in, std::uint64_t key) noexcept SLUICE_REQUIRES(in.lock) {
+    entry* const made = std::exchange(in.spare, in.spare->chain);
+    --in.spares;
+    made->shard = &in;
+    made->key = key;
+    made->state = key_state::busy;
+    entry*& bucket = in.buckets[bucket_of(key, in.bucket_count)];
+    made->chain = bucket;
+    bucket = made;
+    ++in.live;
+    return *made;
+  }
+
+  // Requires: nothing waits; neither listed nor claimed by anybody but the caller.
+  static void erase(entry& gone) noexcept SLUICE_REQUIRES(gone.shard->lock) {
+    shard& in = *gone.shard;
+    entry** at = &in.buckets[bucket_of(gone.key, in.bucket_count)];
+    while (*at != &gone) {
+      at = &(*at)->chain;
+    }
+    *at = gone.chain;
+    --in.live;
+    put_spare(in, &gone);
+  }
+
+  // Visits each live key; the visitor may erase the one it is shown.
+  template <class Visit>
+  static void for_each(shard& in, Visit visit) noexcept SLUICE_REQUIRES(in.lock) {
+    for (std::size_t i = 0; i < in.bucket_count; ++i) {
+      for (entry* at = in.buckets[i]; at != nullptr;) {
+        entry* const behind = at->chain;
+        visit(*at);
+        at = behind;
+      }
+    }
+  }
+
+  [[nodiscard]] std::size_t size() noexcept {
+    std::size_t all = 0;
+    for (shard& each : shards_) {
+      const scoped_lock held(each.lock);
+      all += each.live;
+    }
+    return all;
+  }
+  [[nodiscard]] bool busy(std::uint64_t key) noexcept {
+    shard& in = shard_of(key);
+    const scoped_lock held(in.lock);
+    const entry* const found = find(in, key);
+    return found != nullptr && found->state == key_state::busy;
+  }
 
  private:
-  struct entry {
-    bool busy = false;
-    std::list<key_waiter> waiting;
-  };
+  static constexpr unsigned shard_bits = 5;
+  static constexpr std::size_t first_buckets = 8;
+  static constexpr std::size_t most_spares = 64;  // per shard: the steady state allocates nothing
 
-  mutable mutex lock_;
-  std::unordered_map<std::uint64_t, entry> keys_ SLUICE_GUARDED_BY(lock_);
+  // Fibonacci hashing: the high bits choose the shard, those below it the bucket.
+  [[nodiscard]] static std::uint64_t mix(std::uint64_t key) noexcept {
+    key ^= key >> 32;
+    return key * 0x9E3779B97F4A7C15ULL;
+  }
+  [[nodiscard]] static std::size_t bucket_of(std::uint64_t key, std::size_t count) noexcept {
+    return (mix(key) << shard_bits >> 20) & (count - 1);
+  }
+
+  static void put_spare(shard& in, entry* one) noexcept SLUICE_REQUIRES(in.lock) {
+    if (in.spares >= most_spares) {
+      delete one;
+      return;
+    }
+    one->chain = in.spare;
+    in.spare = one;
+    ++in.spares;
+  }
+
+  static void rehash(shard& in, std::unique_ptr<entry*[]> buckets, std::size_t count) noexcept
+      SLUICE_REQUIRES(in.lock) {
+    for (std::size_t i = 0; i < in.bucket_count; ++i) {
+      for (entry* at = in.buckets[i]; at != nullptr;) {
+        entry* const behind = at->chain;
+        entry*& bucket = buckets[bucket_of(at->key, count)];
+        at->chain = bucket;
+        bucket = at;
+        at = behind;
+      }
+    }
+    in.buckets = std::move(buckets);
+    in.bucket_count = count;
+  }
+
+  std::array<shard, std::size_t{1} << shard_bits> shards_;
 };
 
 }  // namespace sluice::detail

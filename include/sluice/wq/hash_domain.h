@@ -41,7 +41,7 @@ class hash_domain : public kref<hash_domain> {
  private:
   friend struct delete_release;
 
-  explicit hash_domain(std::unique_ptr<detail::key_table> table) noexcept;
+  hash_domain();
   ~hash_domain();
 
   const std::unique_ptr<detail::key_table> table_;

@@ -24,8 +24,8 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <new>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -37,6 +37,7 @@
 #include "sluice/base/thread.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
+#include "sluice/wq/interrupt_seam.h"
 #include "sluice/wq/stats.h"
 #include "sluice/wq/work.h"
 
@@ -44,6 +45,21 @@ namespace sluice {
 
 namespace detail {
 class wq_core;
+
+// A callable that was submitted by value, in a node that the wq keeps for the next one. A large one lives on the heap.
+struct call_node : work {
+  static constexpr std::size_t room = 64;
+
+  template <class Callable>
+  static constexpr bool fits = sizeof(Callable) <= room && alignof(Callable) <= alignof(std::max_align_t);
+
+  void (*invoke)(void* callable, work_context&) noexcept = nullptr;
+  void (*destroy)(void* callable) noexcept = nullptr;
+  void* callable = nullptr;
+  call_node* next_free = nullptr;
+  wq_core* home = nullptr;
+  alignas(std::max_align_t) std::byte storage[room];
+};
 }  // namespace detail
 
 // What a submit does when queue_limit works of the class are queued.
@@ -64,9 +80,13 @@ struct io_wq_options {
   // The real-time signal that interrupts a running work's system call when it is cancelled. 0: SIGRTMIN + 3. Its
   // disposition is the wq's from create to the end of the last wq that uses it, and then restored.
   int interrupt_signal = 0;
+  // NUMA nodes in hwloc's synthetic syntax ("node:4 pu:4"), for tests: threads are dealt out to them in turn and nothing
+  // is bound. Empty: the machine's.
+  std::string_view topology = {};
   // Seams. Null: the machine's. They outlive the wq.
   thread_seam* threads = nullptr;
   clock_seam* clock = nullptr;
+  interrupt_seam* interrupts = nullptr;
 };
 
 // Names one accepted submit for ever: it is never found again by anybody else's (no reuse of addresses matters).
@@ -142,20 +162,27 @@ class io_wq : public kref<io_wq> {
   [[nodiscard]] result<void> submit_chain(std::span<work* const> works) noexcept;
   // Runs f() or f(work_context&) once. f() is dropped without a call if the work is cancelled; f(work_context&) is
   // called in any case. f is destroyed after its run, on that thread. Move-only callables will do; it must not throw.
+  // Allocates nothing in the steady state for callables of up to 64 bytes. Throws std::bad_alloc before it is accepted.
   template <class Callable>
     requires(std::invocable<Callable&> || std::invocable<Callable&, work_context&>)
   [[nodiscard]] result<void> submit(Callable callable, work_class cls = work_class::bound) {
-    if constexpr (std::invocable<Callable&, work_context&>) {
-      return submit_call(std::move_only_function<void(work_context&)>(std::move(callable)), cls);
+    using node = detail::call_node;
+    node& made = take_call(cls);
+    if constexpr (node::fits<Callable>) {
+      made.callable = ::new (static_cast<void*>(made.storage)) Callable(std::move(callable));
+      made.destroy = [](void* f) noexcept { static_cast<Callable*>(f)->~Callable(); };
     } else {
-      return submit_call(
-          [inner = std::move(callable)](work_context& ctx) mutable {
-            if (!ctx.cancelled()) {
-              inner();
-            }
-          },
-          cls);
+      made.callable = new Callable(std::move(callable));
+      made.destroy = [](void* f) noexcept { delete static_cast<Callable*>(f); };
     }
+    made.invoke = [](void* f, work_context& ctx) noexcept {
+      if constexpr (std::invocable<Callable&, work_context&>) {
+        (*static_cast<Callable*>(f))(ctx);
+      } else if (!ctx.cancelled()) {
+        (*static_cast<Callable*>(f))();
+      }
+    };
+    return submit_call(made);
   }
 
   // Blocks for the run of the cancelled work, if it was pending.
@@ -179,6 +206,10 @@ class io_wq : public kref<io_wq> {
   unsigned set_max_workers(work_class cls, unsigned max) noexcept;
   [[nodiscard]] unsigned max_workers(work_class cls) const noexcept;
 
+  // Moves the workers, those there are and those to come, to these CPUs. By default they inherit the creator's, and keep
+  // to their NUMA node's among them. Errors: EINVAL none of them exists or may be used; what sched_setaffinity(2) says.
+  [[nodiscard]] result<void> set_affinity(std::span<const unsigned> cpus) noexcept;
+
   [[nodiscard]] wq_stats stats() const noexcept;
 
   // Whether the calling thread is one of this wq's workers.
@@ -190,7 +221,8 @@ class io_wq : public kref<io_wq> {
   explicit io_wq(std::unique_ptr<detail::wq_core> core) noexcept;
   ~io_wq();
 
-  result<void> submit_call(std::move_only_function<void(work_context&)> call, work_class cls);
+  [[nodiscard]] detail::call_node& take_call(work_class cls);
+  [[nodiscard]] result<void> submit_call(detail::call_node& node) noexcept;
   result<cancel_counts> cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept;
 
   const std::unique_ptr<detail::wq_core> core_;

@@ -79,14 +79,14 @@ class work {
   // Not submittable until set_ops().
   work() = default;
   explicit work(const work_ops& ops, work_class cls = work_class::bound, work_flags flags = work_flags::none) noexcept
-      : ops_(&ops), class_(cls), flags_(flags) {}
+      : ops_(&ops), class_(std::to_underlying(cls) & 1U), flags_(std::to_underlying(flags) & 3U) {}
   work(const work&) = delete;
   work& operator=(const work&) = delete;
 
   // The setters all require: idle.
   void set_ops(const work_ops& ops) noexcept { idle().ops_ = &ops; }
-  void set_class(work_class cls) noexcept { idle().class_ = cls; }
-  void set_flags(work_flags flags) noexcept { idle().flags_ = flags; }
+  void set_class(work_class cls) noexcept { idle().class_ = std::to_underlying(cls) & 1U; }
+  void set_flags(work_flags flags) noexcept { idle().flags_ = std::to_underlying(flags) & 3U; }
   // Works of one key in one domain run one after the other, in submit order. The domain outlives the release.
   void set_key(hash_domain& domain, std::uint64_t key) noexcept {
     idle().domain_ = &domain;
@@ -100,7 +100,7 @@ class work {
   // Not over by then: cancelled, as if by a cancel at that time. no_deadline takes it away.
   void set_deadline(steady_time deadline) noexcept {
     idle().deadline_ = deadline.time_since_epoch().count();
-    timed_ = deadline != no_deadline;
+    timed_ = deadline != no_deadline ? 1 : 0;
   }
   // Makes `next` run after the release of this one (null: nothing). A chain is submitted by its head; each member has
   // its own class, key and identity. If this one fails or is cancelled, the rest of the chain is cancelled. Requires:
@@ -108,9 +108,10 @@ class work {
   void then(work* next) noexcept { idle().link_ = next; }
 
   [[nodiscard]] const work_ops* ops() const noexcept { return ops_; }
-  [[nodiscard]] work_class cls() const noexcept { return class_; }
-  [[nodiscard]] work_flags flags() const noexcept { return flags_; }
+  [[nodiscard]] work_class cls() const noexcept { return static_cast<work_class>(class_); }
+  [[nodiscard]] work_flags flags() const noexcept { return static_cast<work_flags>(flags_); }
   [[nodiscard]] bool keyed() const noexcept { return domain_ != nullptr; }
+  // Requires: keyed(), and idle or running.
   [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
   [[nodiscard]] hash_domain* domain() const noexcept { return domain_; }
   [[nodiscard]] std::uint64_t owner() const noexcept { return owner_; }
@@ -129,20 +130,29 @@ class work {
     return *this;
   }
 
+  // While a work is pending the wq needs room for its own links: it lies over what is not needed then, or can be told
+  // from where the work stands, and is put back before run.
   const work_ops* ops_ = nullptr;
   union {
     work* next_ = nullptr;   // while accepted
     std::int64_t deadline_;  // while idle and timed_: nanoseconds of the steady clock
   };
   work* link_ = nullptr;
-  hash_domain* domain_ = nullptr;
-  std::uint64_t key_ = 0;
+  union {
+    hash_domain* domain_ = nullptr;
+    void* entry_;  // while it waits for its key: the key's entry in the domain's table
+  };
+  union {
+    std::uint64_t key_ = 0;
+    work* prev_;  // while pending
+  };
   std::uint64_t owner_ = 0;
   ref<const identity> identity_;
   std::uint32_t slot_ = 0;  // of the wq's handle table; 0: none
-  work_class class_ = work_class::bound;
-  work_flags flags_ = work_flags::none;
-  bool timed_ = false;
+  std::uint16_t home_ = 0;  // while accepted: the engine
+  std::uint8_t class_ : 1 = 0;
+  std::uint8_t flags_ : 2 = 0;
+  std::uint8_t timed_ : 1 = 0;
   std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's
 };
 static_assert(ref_tracker_on || sizeof(work) <= 64, "one cache line per queued work");

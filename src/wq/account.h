@@ -1,0 +1,151 @@
+// account: the queue of one class of work on one engine, and how many of its workers are not known to be blocked.
+//
+// Two queues stand side by side: single works in submit order, and keys whose turn it is (key_table.h). Workers take from
+// them in turn, so that neither keeps the other waiting.
+//
+// Rule of growth: an account with something to do has a worker that runs, or one on its way, or cannot have one.
+// `running` counts a woken or reserved worker from the moment it is chosen, so there is at most one wake per need (no
+// storm) and no window in which work has nobody (P5):
+//
+//   a submitter                           a worker that goes idle, or blocks
+//   puts its work        (seq_cst)        running - 1           (seq_cst)
+//   running == 0?        (seq_cst)        nothing to do?        (seq_cst)
+//     yes: chooses a worker                 no: goes on, or chooses another
+//
+// One of the two sees the other.
+//
+// Thread safety:  the atomics and the inbox: any thread. The rest: under `lock`.
+// Invariants:     P1 P2 P5
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+#include "sluice/base/mutex.h"
+#include "sluice/ref/spin_lock.h"
+#include "sluice/wq/stats.h"
+
+#include "hook_list.h"
+#include "inbox.h"
+#include "key_table.h"
+#include "worker.h"
+
+namespace sluice::detail {
+
+template <class Sync>
+class basic_pool;
+
+template <class Sync>
+struct basic_account {
+  using worker = basic_worker<Sync>;
+
+  basic_account(basic_pool<Sync>& owner, work_class of, unsigned on_node) noexcept
+      : pool(owner), cls(of), node(on_node) {}
+
+  // Nothing that a worker could take. seq_cst: partner of `running`.
+  [[nodiscard]] bool nothing_to_do() const noexcept {
+    return inbox.empty() && listed.load(std::memory_order_seq_cst) == 0 &&
+           keys_listed.load(std::memory_order_seq_cst) == 0;
+  }
+  // Works that wait; a hint.
+  [[nodiscard]] std::size_t pending() const noexcept {
+    return inbox.size() + listed.load(std::memory_order_relaxed) + keyed.load(std::memory_order_relaxed);
+  }
+
+  void take_inbox() noexcept SLUICE_REQUIRES(lock) {
+    taken_in += inbox.take(singles);
+    publish_size();
+  }
+  void publish_size() noexcept SLUICE_REQUIRES(lock) {
+    // seq_cst: partner of `running` (recalled works), and of who waits for room.
+    listed.store(singles.size(), std::memory_order_seq_cst);
+  }
+  void list_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
+    entry.listed = true;
+    keys.push_back(entry);
+    keys_listed.store(keys.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
+  }
+  void unlist_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
+    entry.listed = false;
+    keys.remove(entry);
+    keys_listed.store(keys.size(), std::memory_order_seq_cst);
+  }
+
+  basic_pool<Sync>& pool;
+  const work_class cls;
+  const unsigned node;
+  std::uint16_t home = 0;
+
+  // Submitters write this line.
+  alignas(64) basic_inbox<Sync> inbox;
+  // Read by submitters; written when a worker falls idle, wakes or blocks.
+  alignas(64) typename Sync::template atomic<std::int32_t> running{0};
+  // Sizes of what the lock guards, for whoever does not hold it.
+  alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
+  typename Sync::template atomic<std::uint64_t> keys_listed{0};
+  typename Sync::template atomic<std::uint64_t> keyed{0};  // works that wait for their key's turn
+
+  alignas(64) basic_spin_lock<Sync> lock;
+  work_list singles SLUICE_GUARDED_BY(lock);
+  key_list<Sync> keys SLUICE_GUARDED_BY(lock);
+  bool keys_next SLUICE_GUARDED_BY(lock) = false;  // whose turn it is
+  hook_list<worker, &worker::prev_free, &worker::next_free> free_workers SLUICE_GUARDED_BY(lock);
+  hook_list<worker, &worker::prev_all, &worker::next_all> workers SLUICE_GUARDED_BY(lock);
+  unsigned spawns SLUICE_GUARDED_BY(lock) = 0;  // reserved, for the manager to create
+  unsigned busy_ticks SLUICE_GUARDED_BY(lock) = 0;
+  steady_time retry_at SLUICE_GUARDED_BY(lock);  // no creation before: the last one failed
+  std::chrono::milliseconds back_off SLUICE_GUARDED_BY(lock){0};
+
+  // A work in `singles` whose wait is measured, and since when.
+  const work* marked SLUICE_GUARDED_BY(lock) = nullptr;
+  steady_time marked_at SLUICE_GUARDED_BY(lock);
+  std::uint64_t taken_in SLUICE_GUARDED_BY(lock) = 0;  // works that came through the inbox
+  class_stats counts SLUICE_GUARDED_BY(lock);
+
+  // Counted where no lock is held.
+  alignas(64) typename Sync::template atomic<std::uint64_t> accepted_aside{0};  // not through the inbox
+  typename Sync::template atomic<std::uint64_t> released_aside{0};              // not by a worker of this account
+  typename Sync::template atomic<std::uint64_t> cancelled{0};
+  typename Sync::template atomic<std::uint64_t> rescued{0};
+  typename Sync::template atomic<std::uint64_t> refused{0};
+};
+
+// From the number that a waiting work carries to its account. A number is an engine's for as long as that lives, and a
+// waiting work keeps its engine alive.
+template <class Sync>
+class engine_numbers {
+ public:
+  using accounts = std::array<basic_account<Sync>*, work_classes>;
+
+  // Returns 0 if all numbers are taken.
+  [[nodiscard]] static std::uint16_t take(accounts both) noexcept {
+    const mutex_lock held(lock_);
+    for (unsigned tries = 0; tries < most; ++tries) {
+      next_ = next_ % most + 1;
+      if (all_[next_][0] == nullptr) {
+        all_[next_] = both;
+        return static_cast<std::uint16_t>(next_);
+      }
+    }
+    return 0;
+  }
+  static void give_back(std::uint16_t number) noexcept {
+    const mutex_lock held(lock_);
+    all_[number] = {};
+  }
+  // Requires: an engine with this number lives; the caller got the number after take() returned it.
+  [[nodiscard]] static basic_account<Sync>& account_of(const work& w) noexcept {
+    return *all_[work_access::home(const_cast<work&>(w))][std::to_underlying(w.cls())];
+  }
+
+ private:
+  static constexpr unsigned most = 0xFFFF;
+
+  static inline constinit mutex lock_;
+  static inline constinit unsigned next_ = 0;
+  static inline constinit std::array<accounts, most + 1> all_{};
+};
+
+}  // namespace sluice::detail

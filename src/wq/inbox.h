@@ -1,0 +1,76 @@
+// inbox: where submitters leave works without a lock, and from where whoever holds the account's lock takes them all.
+//
+// One word: the newest work and how many there are. Works hang below each other, newest first; the taker turns the
+// chain round. A submitter touches nothing of an earlier work (it may be gone), so there is no ABA: an address that comes
+// back is as good as the first one.
+//
+// Thread safety:  any thread puts; takers are serialised by the account's lock.
+// Blocking:       never.
+// Ordering:       what came before put() is visible after the take() that returns the work. put() and empty() are
+//                 sequentially consistent: "put, then look who runs" against "stop running, then look for works" loses
+//                 nothing (P5).
+// Limits:         capacity works, then the submitter empties it into the account's queue itself. That bounds how long a
+//                 take holds the lock.
+// Cost:           8 bytes; a put is one compare-exchange.
+// Invariants:     W3 (nothing of a work is read after its put)
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sluice/base/check.h"
+
+#include "work_list.h"
+
+namespace sluice::detail {
+
+template <class Sync>
+class basic_inbox {
+ public:
+  static constexpr std::size_t capacity = 1024;
+
+  // Adds works that are linked newest → … → oldest through next. Returns false if there is no room for all.
+  [[nodiscard]] bool put(work& newest, work& oldest, std::size_t n) noexcept {
+    const auto address = reinterpret_cast<std::uintptr_t>(&newest);
+    SLUICE_DCHECK(address >> address_bits == 0, "user space ends below 2^48");
+    std::uint64_t seen = word_.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
+    std::uint64_t wanted = 0;
+    do {
+      const std::size_t all = count_of(seen) + n;
+      if (all > capacity) {
+        return false;
+      }
+      work_access::next(oldest) = newest_of(seen);
+      wanted = static_cast<std::uint64_t>(all) << address_bits | address;
+      // seq_cst: partner of the running count, see the contract.
+    } while (!word_.compare_exchange_weak(seen, wanted, std::memory_order_seq_cst, std::memory_order_relaxed));
+    return true;
+  }
+
+  [[nodiscard]] bool empty() const noexcept { return word_.load(std::memory_order_seq_cst) == 0; }
+  // How many are here; a hint.
+  [[nodiscard]] std::size_t size() const noexcept { return count_of(word_.load(std::memory_order_relaxed)); }
+
+  // Appends all to a list, oldest first. Returns how many. Requires: the account's lock.
+  std::size_t take(work_list& into) noexcept {
+    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: who needs to be sure asked empty()
+      return 0;
+    }
+    // acquire: pairs with put().
+    const std::uint64_t all = word_.exchange(0, std::memory_order_acquire);
+    into.append_reversed(newest_of(all), count_of(all));
+    return count_of(all);
+  }
+
+ private:
+  static constexpr unsigned address_bits = 48;
+
+  [[nodiscard]] static std::size_t count_of(std::uint64_t word) noexcept { return word >> address_bits; }
+  [[nodiscard]] static work* newest_of(std::uint64_t word) noexcept {
+    return reinterpret_cast<work*>(word & ((std::uint64_t{1} << address_bits) - 1));
+  }
+
+  typename Sync::template atomic<std::uint64_t> word_{0};
+};
+
+}  // namespace sluice::detail

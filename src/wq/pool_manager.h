@@ -1,0 +1,403 @@
+// pool_manager: the two threads that no work can hold up: the manager (creation, sampler, deadlines, repeated
+// interrupts) and the rescuer (runs what no worker can be created for, and gives up what is late).
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <new>
+
+#include "pool.h"
+
+namespace sluice::detail {
+
+template <class Sync>
+auto basic_pool<Sync>::take_record() noexcept -> worker* {
+  try {
+    const scoped_lock held(records_lock_);
+    if (!spare_.empty()) {
+      worker* const again = spare_.back();
+      spare_.pop_back();
+      return again;
+    }
+    // Room for each record in each list is made with it, so that a worker that ends needs no memory.
+    spare_.reserve(records_.size() + 1);
+    dead_.reserve(records_.size() + 1);
+    return &records_.emplace_back(*this);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::recycle_record(worker& gone) noexcept {
+  const scoped_lock held(records_lock_);
+  spare_.push_back(&gone);
+}
+
+// A record for a reserved slot; it counts as running already. The caller starts a thread in worker_loop().
+template <class Sync>
+auto basic_pool<Sync>::add_worker(account& home, bool fixed) noexcept -> worker* {
+  worker* const made = take_record();
+  if (made == nullptr) {
+    return nullptr;
+  }
+  made->home = &home;
+  made->batch_limit = 1;
+  made->last_batch = 0;
+  made->was_woken = false;
+  made->region_depth = 0;
+  made->all_released.store(0, std::memory_order_relaxed);  // relaxed: its thread begins later
+  made->set_mode(worker_mode::busy);
+  alive_.fetch_add(1, std::memory_order_relaxed);
+  const scoped_lock held(home.lock);
+  made->fixed = fixed;
+  home.workers.push_back(*made);
+  --home.spawns;  // in the same hold: it is always one or the other
+  return made;
+}
+
+// Creates one worker for a reserved slot, or gives the slot back.
+template <class Sync>
+result<void> basic_pool<Sync>::spawn(account& home, bool fixed) noexcept {
+  int err = ENOMEM;
+  worker* const made = add_worker(home, fixed);
+  if (made != nullptr) {
+    try {
+      char name[16];
+      std::snprintf(name, sizeof name, "%s-%c", name_.c_str(), home.cls == work_class::bound ? 'b' : 'u');
+      result<named_thread> thread = threads_.start(name, [this, made] { worker_loop(*made); });
+      if (thread) {
+        made->thread = std::move(*thread);
+        const scoped_lock held(home.lock);
+        ++home.counts.workers_created;
+        home.back_off = std::chrono::milliseconds{0};
+        return {};
+      }
+      err = thread.error().value();
+    } catch (const std::bad_alloc&) {
+      err = ENOMEM;
+    }
+  }
+  constexpr std::chrono::milliseconds first_back_off{1};
+  constexpr std::chrono::milliseconds last_back_off{500};
+  {
+    const scoped_lock held(home.lock);
+    if (made != nullptr) {
+      home.workers.remove(*made);
+    } else {
+      --home.spawns;
+    }
+    limits(home.cls).workers.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a limit, it orders nothing
+    home.running.fetch_sub(1, std::memory_order_seq_cst);
+    ++home.counts.create_failures;
+    home.back_off = std::clamp(home.back_off * 2, first_back_off, last_back_off);
+    home.retry_at = clock_.now() + home.back_off;
+  }
+  if (made != nullptr) {
+    alive_.fetch_sub(1, std::memory_order_relaxed);
+    recycle_record(*made);
+  }
+  rescuer_.word.wake();
+  ensure_ticking();  // the sampler tries again after the pause
+  return fail(err);
+}
+
+template <class Sync>
+void basic_pool<Sync>::create_wanted() noexcept {
+  for_each_account([&](account& at) {
+    for (bool more = true; more;) {
+      bool give_back = false;
+      {
+        const scoped_lock held(at.lock);
+        more = at.spawns != 0;
+        give_back = more && exiting_.load(std::memory_order_relaxed);  // relaxed: a thread too many leaves at once
+        if (give_back) {
+          --at.spawns;
+          at.running.fetch_sub(1, std::memory_order_seq_cst);
+          limits(at.cls).workers.fetch_sub(1, std::memory_order_relaxed);
+        }
+      }
+      if (more && !give_back) {
+        more = spawn(at, false).has_value();
+      }
+    }
+  });
+}
+
+template <class Sync>
+void basic_pool<Sync>::bury_dead() noexcept {
+  for (;;) {
+    worker* gone = nullptr;
+    {
+      const scoped_lock held(records_lock_);
+      if (dead_.empty()) {
+        return;
+      }
+      gone = dead_.back();
+      dead_.pop_back();
+    }
+    gone->thread.join();
+    alive_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: only the manager waits for it
+    recycle_record(*gone);
+  }
+}
+
+template <class Sync>
+bool basic_pool<Sync>::anything_queued() noexcept {
+  bool found = false;
+  for_each_account([&](account& at) {
+    found |= !at.nothing_to_do();
+    const scoped_lock held(at.lock);
+    for (const worker* one = at.workers.front(); !found && one != nullptr; one = one->next_all) {
+      found = one->in_batch.load(std::memory_order_seq_cst) != 0;  // seq_cst: partner of detach_locked()
+    }
+  });
+  return found;
+}
+
+// Finds workers that block without saying so: the same work at two ticks in a row, while others wait.
+template <class Sync>
+void basic_pool<Sync>::sample_account(account& at, std::vector<worker*>& stuck) noexcept {
+  plan next;
+  {
+    const scoped_lock held(at.lock);
+    bool waits = !at.nothing_to_do();
+    std::size_t found = 0;
+    for (worker* one = at.workers.front(); one != nullptr; one = one->next_all) {
+      const bool holds = one->in_batch.load(std::memory_order_relaxed) != 0;
+      waits |= holds;
+      const std::uint64_t begun = one->begun.load(std::memory_order_relaxed);  // relaxed: did it change?
+      const bool moved = std::exchange(one->seen_begun, begun) != begun;
+      if (moved || !(waits || holds)) {
+        continue;
+      }
+      const scoped_lock one_held(one->lock);
+      if (one->current == nullptr || !one->change_mode(worker_mode::busy, worker_mode::sampled)) {
+        continue;
+      }
+      at.running.fetch_sub(1, std::memory_order_seq_cst);
+      ++at.counts.found_blocked;
+      ++found;
+      if (holds && one->run_of == nullptr && stuck.size() < stuck.capacity()) {
+        stuck.push_back(one);
+      }
+    }
+    at.busy_ticks = waits ? at.busy_ticks + 1 : 0;
+    // Work that waits although somebody runs, for some ticks: one more, up to the CPUs there are; they do not block.
+    constexpr unsigned patience = 3;
+    const auto cpus = static_cast<std::int32_t>(nodes_.cpus_of(at.node));
+    const bool grow =
+        found == 0 && at.busy_ticks > patience && at.running.load(std::memory_order_relaxed) < cpus && waits;
+    next = choose_locked(at, grow);
+  }
+  perform(next);
+}
+
+template <class Sync>
+void basic_pool<Sync>::sample() noexcept {
+  stuck_.clear();
+  for_each_account([&](account& at) { sample_account(at, stuck_); });
+  for (worker* const one : stuck_) {
+    recall(*one);
+    start_worker(*one->home, false);
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::repeat_interrupts() noexcept {
+  if (interrupting_.load(std::memory_order_relaxed) == 0) {
+    return;
+  }
+  std::optional<std::stop_source> due;
+  const auto again = [&](worker& one) {
+    const scoped_lock held(one.lock);
+    if (one.interrupting && one.current != nullptr) {
+      signals_.send(one.self);
+      if (one.ask_due && !due) {
+        one.ask_due = false;
+        due = one.running.ask_stop();
+      }
+    }
+  };
+  for_each_account([&](account& at) {
+    const scoped_lock held(at.lock);
+    for (worker* one = at.workers.front(); one != nullptr; one = one->next_all) {
+      again(*one);
+    }
+  });
+  again(rescuer_);
+  if (due) {
+    due->request_stop();
+  }
+}
+
+// Returns true when all is over: no worker is left, and none will come.
+template <class Sync>
+bool basic_pool<Sync>::manager_step() noexcept {
+  create_wanted();
+  bury_dead();
+  if (exiting_.load(std::memory_order_acquire) && alive_.load(std::memory_order_relaxed) == 0) {
+    return true;
+  }
+  steady_time now = clock_.now();
+  steady_time wake_at = first_timer();
+  if (wake_at <= now) {
+    rescuer_.word.wake();
+    wake_at = now + tick;
+  }
+  // seq_cst: whoever sets it has published work first.
+  if (ticking_.load(std::memory_order_seq_cst)) {
+    constexpr unsigned enough_quiet_ticks = 4;
+    if (now >= last_sample_ + tick) {
+      last_sample_ = now;
+      sample();
+      quiet_ticks_ = anything_queued() ? 0 : quiet_ticks_ + 1;
+    }
+    wake_at = std::min(wake_at, last_sample_ + tick);
+    if (quiet_ticks_ >= enough_quiet_ticks) {
+      quiet_ticks_ = 0;
+      ticking_.store(false, std::memory_order_seq_cst);
+      if (anything_queued()) {
+        ticking_.store(true, std::memory_order_seq_cst);
+      } else {
+        wake_at = first_timer();
+      }
+    }
+  }
+  if (interrupting_.load(std::memory_order_relaxed) != 0) {
+    repeat_interrupts();
+    wake_at = std::min(wake_at, now + tick);
+  }
+  static_cast<void>(manager_word_.park_until(wake_at));
+  return false;
+}
+
+template <class Sync>
+void basic_pool<Sync>::manager_loop() noexcept {
+  while (!manager_step()) {
+  }
+  loop_ends();
+}
+
+template <class Sync>
+void basic_pool<Sync>::loop_ends() noexcept {
+  // release: what this loop did is visible to the stop that waits for it.
+  loops_.fetch_sub(1, std::memory_order_release);
+  Sync::wake(loops_, wake_all);
+}
+
+// Made before the work is published; add_timer() then needs no memory. A timer whose work is over stays until its time,
+// or until there are twice as many as at the last clearing.
+template <class Sync>
+bool basic_pool<Sync>::reserve_timer() noexcept {
+  constexpr std::size_t few = 64;
+  const scoped_lock held(timer_lock_);
+  if (timers_.size() >= std::max(few, 2 * timers_compacted_)) {
+    std::erase_if(timers_, [this](const timer& one) {
+      auto& named = slots_.at(one.handle.slot());
+      const scoped_lock slot_held(named.lock);
+      return named.generation != one.handle.generation();
+    });
+    std::ranges::make_heap(timers_, std::ranges::greater{}, &timer::at);
+    timers_compacted_ = timers_.size();
+  }
+  try {
+    timers_.reserve(std::max(few, std::bit_ceil(timers_.size() + timers_reserved_ + 1)));
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  ++timers_reserved_;
+  return true;
+}
+
+template <class Sync>
+void basic_pool<Sync>::unreserve_timer() noexcept {
+  const scoped_lock held(timer_lock_);
+  --timers_reserved_;
+}
+
+template <class Sync>
+void basic_pool<Sync>::add_timer(steady_time at, work_handle handle) noexcept {
+  bool first = false;
+  {
+    const scoped_lock held(timer_lock_);
+    --timers_reserved_;
+    timers_.push_back({at, handle});
+    std::ranges::push_heap(timers_, std::ranges::greater{}, &timer::at);
+    first = timers_.front().handle == handle;
+  }
+  if (first) {
+    manager_word_.wake();
+  }
+}
+
+template <class Sync>
+steady_time basic_pool<Sync>::first_timer() noexcept {
+  const scoped_lock held(timer_lock_);
+  return timers_.empty() ? no_deadline : timers_.front().at;
+}
+
+// Deadlines are met on the rescuer's thread: a run, even a cancelled one, must not hold up the manager.
+template <class Sync>
+bool basic_pool<Sync>::cancel_one_expired() noexcept {
+  work_handle late;
+  {
+    const scoped_lock held(timer_lock_);
+    if (timers_.empty() || timers_.front().at > clock_.now()) {
+      return false;
+    }
+    std::ranges::pop_heap(timers_, std::ranges::greater{}, &timer::at);
+    late = timers_.back().handle;
+    timers_.pop_back();
+  }
+  static_cast<void>(cancel(late));
+  return true;
+}
+
+// P10: nobody runs, nobody is free, and creation fails.
+template <class Sync>
+bool basic_pool<Sync>::rescue_one() noexcept {
+  for (auto& both : accounts_) {
+    for (auto& one : both) {
+      account& at = *one;
+      bool needed = false;
+      {
+        const scoped_lock held(at.lock);
+        needed = !at.nothing_to_do() && at.running.load(std::memory_order_seq_cst) == 0 && at.free_workers.empty() &&
+                 at.back_off.count() != 0;
+      }
+      if (needed && fetch_from(rescuer_, at, clock_.now(), true)) {
+        run_batch(rescuer_);
+        const std::uint64_t n = rescuer_.all_rescued.exchange(0, std::memory_order_relaxed);
+        at.released_aside.fetch_add(n, std::memory_order_relaxed);  // relaxed: statistics
+        at.rescued.fetch_add(n, std::memory_order_relaxed);
+        return true;
+      }
+    }
+  }
+  return false;
+}
+
+template <class Sync>
+void basic_pool<Sync>::rescuer_loop() noexcept {
+  traits::this_worker() = &rescuer_;
+  signals_.admit();
+  {
+    const scoped_lock held(rescuer_.lock);
+    rescuer_.self = ::pthread_self();
+    rescuer_.started = true;
+  }
+  for (;;) {
+    if (cancel_one_expired() || rescue_one()) {
+      continue;
+    }
+    if (exiting_.load(std::memory_order_acquire)) {
+      break;
+    }
+    rescuer_.word.park();
+  }
+  traits::this_worker() = nullptr;
+  loop_ends();
+}
+
+}  // namespace sluice::detail

@@ -1,0 +1,469 @@
+// pool_submit: admission, publication, and the choice of who is to run it.
+#pragma once
+
+#include <algorithm>
+#include <new>
+
+#include "pool.h"
+
+namespace sluice::detail {
+
+template <class Sync>
+result<void> basic_pool<Sync>::submit(work& head, work_handle* handle) noexcept {
+  int err = try_submit(head, handle);
+  if (err == EAGAIN && options_.full == when_full::wait) {
+    err = wait_for_room(head, handle);
+  }
+  if (err == 0) {
+    return {};
+  }
+  const bool runs_inline = err == EAGAIN && options_.full == when_full::run_inline && !head.keyed() &&
+                           head.link() == nullptr && handle == nullptr;
+  if (runs_inline && door_.try_enter()) {
+    submit_inline(head);
+    return {};
+  }
+  local(head.cls()).refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+  return fail(err);
+}
+
+// Runs of plain works of one class are published with one exchange and one wake.
+template <class Sync>
+result<std::size_t> basic_pool<Sync>::submit(std::span<work* const> works) noexcept {
+  std::size_t accepted = 0;
+  const auto plain = [](const work& w) {
+    return !w.keyed() && w.link() == nullptr && !work_access::timed(w) && w.ops() != nullptr;
+  };
+  while (accepted < works.size()) {
+    const work& first = *works[accepted];
+    std::size_t n = 0;
+    const std::size_t most = std::min(works.size() - accepted, basic_inbox<Sync>::capacity);
+    while (n < most && plain(*works[accepted + n]) && works[accepted + n]->cls() == first.cls()) {
+      ++n;
+    }
+    n = std::min(n, room(first.cls()));
+    if (n > 1 && submit_singles(local(first.cls()), works.subspan(accepted, n)) == 0) {
+      accepted += n;
+      continue;
+    }
+    if (const result<void> one = submit(*works[accepted], nullptr); !one) {
+      return accepted != 0 ? result<std::size_t>(accepted) : std::unexpected(one.error());
+    }
+    ++accepted;
+  }
+  return accepted;
+}
+
+// Returns an errno; the work is untouched unless it is 0 (W6).
+template <class Sync>
+int basic_pool<Sync>::try_submit(work& head, work_handle* handle) noexcept {
+  SLUICE_CHECK(head.ops() != nullptr, "a work needs its functions");
+  account& to = local(head.cls());
+  if (!head.keyed() && head.link() == nullptr && handle == nullptr && !work_access::timed(head)) {
+    work* const one = &head;
+    return submit_singles(to, {&one, 1});
+  }
+  return submit_chain(to, head, handle);
+}
+
+// How many more works of the class may be queued. Works submitted at the same moment may overshoot it by their number.
+template <class Sync>
+std::size_t basic_pool<Sync>::room(work_class cls) noexcept {
+  std::size_t queued = 0;
+  for (auto& both : accounts_) {
+    queued += both[std::to_underlying(cls)]->pending();
+  }
+  return queued < options_.queue_limit ? options_.queue_limit - queued : 0;
+}
+
+template <class Sync>
+int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) noexcept {
+  const std::size_t n = works.size();
+  if (!door_.try_enter(static_cast<std::int64_t>(n))) {
+    return ESHUTDOWN;  // X3
+  }
+  if (room(to.cls) < n) {
+    door_.leave(static_cast<std::int64_t>(n));
+    return EAGAIN;
+  }
+  bool another = false;
+  work* newest = nullptr;
+  for (work* const w : works) {
+    SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
+    work_access::set_state(*w, work_state::accepted);
+    work_access::home(*w) = to.home;
+    work_access::next(*w) = newest;
+    another |= has(w->flags(), work_flags::concurrent);
+    newest = w;
+  }
+  while (!to.inbox.put(*newest, *works.front(), n)) {
+    const scoped_lock held(to.lock);
+    to.take_inbox();
+  }
+  after_put(to, another);  // W3: the works may be gone
+  return 0;
+}
+
+template <class Sync>
+void basic_pool<Sync>::after_put(account& to, bool another) noexcept {
+  // seq_cst: partner of the decrement in idle() and enter_region(), see account.h.
+  if (another || to.running.load(std::memory_order_seq_cst) == 0) {
+    start_worker(to, another);
+  } else {
+    ensure_ticking();
+  }
+}
+
+// Everything that can fail comes before anything that changes the works (W6).
+template <class Sync>
+int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle) noexcept {
+  chain_facts chain;
+  for (const work* w = &head; w != nullptr; w = w->link()) {
+    SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
+    SLUICE_CHECK(w->ops() != nullptr, "a work needs its functions");
+    ++chain.members[std::to_underlying(w->cls())];
+    ++chain.all;
+  }
+  if (!door_.try_enter(chain.all)) {
+    return ESHUTDOWN;
+  }
+  const bool timed = work_access::timed(head);
+  const steady_time deadline = timed ? work_access::deadline(head) : no_deadline;
+  std::uint32_t index = 0;
+  const auto admit = [&]() -> int {
+    if (room(to.cls) == 0) {
+      return EAGAIN;
+    }
+    if (!hold_domains(head)) {
+      return ENOMEM;
+    }
+    if (handle != nullptr || timed) {
+      index = slots_.take();
+    }
+    if (timed && index != 0 && !reserve_timer()) {
+      slots_.give_back(std::exchange(index, 0));
+    }
+    return index != 0 || (handle == nullptr && !timed) ? 0 : ENOMEM;
+  };
+  int err = admit();
+  if (err == 0) {
+    const work_handle name(index, index != 0 ? slots_.at(index).generation : 0);
+    for (work* w = &head; w != nullptr; w = w->link()) {
+      work_access::set_state(*w, work_state::accepted);
+    }
+    work_access::slot(head) = index;
+    work_access::home(head) = to.home;
+    work_access::set_timed(head, false);
+    const bool keyed = head.keyed();
+    // The head of a plain chain is counted when it is taken out of the inbox.
+    chain.members[std::to_underlying(to.cls)] -= keyed ? 0 : 1;
+    count_accepted(to.node, chain, 1);
+    if (!keyed) {
+      set_slot(index, head, slot_place::account, &to);
+      put_single(to, head);
+    } else {
+      err = publish_keyed(to, head, index);
+    }
+    if (err == 0) {  // the works may be gone
+      if (handle != nullptr) {
+        *handle = name;
+      }
+      if (timed) {
+        add_timer(deadline, name);
+      }
+      return 0;
+    }
+    count_accepted(to.node, chain, -1);
+    for (work* w = &head; w != nullptr; w = w->link()) {
+      work_access::set_state(*w, work_state::idle);
+    }
+    work_access::slot(head) = 0;
+    work_access::set_timed(head, timed);
+    if (index != 0) {
+      slots_.give_back(index);
+    }
+    if (timed) {
+      unreserve_timer();
+    }
+  }
+  if (timed) {
+    work_access::put_deadline(head, deadline);
+  }
+  door_.leave(chain.all);
+  return err;
+}
+
+template <class Sync>
+void basic_pool<Sync>::count_accepted(unsigned node, const chain_facts& chain, int sign) noexcept {
+  for (std::size_t cls = 0; cls < work_classes; ++cls) {
+    if (chain.members[cls] != 0) {
+      const std::uint64_t n = sign > 0 ? chain.members[cls] : 0 - std::uint64_t{chain.members[cls]};
+      accounts_[node][cls]->accepted_aside.fetch_add(n, std::memory_order_relaxed);  // relaxed: a statistic
+    }
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
+  const bool another = has(w.flags(), work_flags::concurrent);
+  while (!to.inbox.put(w, w, 1)) {
+    const scoped_lock held(to.lock);
+    to.take_inbox();
+  }
+  after_put(to, another);
+}
+
+// Enters the key's waiting works, in submit order (H2). Returns ENOMEM, and nothing has changed.
+template <class Sync>
+int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index) noexcept {
+  hash_domain& domain = *head.domain();
+  const std::uint64_t key = head.key();
+  key_shard& shard = traits::table(domain).shard_of(key);
+  plan next;
+  {
+    const scoped_lock held(shard.lock);
+    if (!key_table::provide(shard)) {
+      return ENOMEM;
+    }
+    key_entry* entry = key_table::find(shard, key);
+    const bool fresh = entry == nullptr;
+    if (fresh) {
+      entry = &key_table::add(shard, key);
+    }
+    set_slot(index, head, slot_place::key, entry, &domain, key);
+    work_access::set_entry(head, entry);
+    entry->waiting.push_back(head);
+    to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+    if (fresh) {
+      next = queue_key_locked(*entry);
+    }
+  }
+  perform(next);
+  return 0;
+}
+
+template <class Sync>
+bool basic_pool<Sync>::hold_domains(const work& head) noexcept {
+  for (const work* w = &head; w != nullptr; w = w->link()) {
+    if (w->keyed() && !hold_domain(*w->domain())) {
+      return false;
+    }
+  }
+  return true;
+}
+
+template <class Sync>
+bool basic_pool<Sync>::hold_domain(hash_domain& domain) noexcept {
+  atomic<hash_domain*>& cached =
+      domain_cache_[reinterpret_cast<std::uintptr_t>(&domain) / alignof(std::max_align_t) % cached_domains];
+  if (cached.load(std::memory_order_acquire) == &domain) {  // acquire: pairs with the store below
+    return true;
+  }
+  try {
+    const scoped_lock held(domain_lock_);
+    if (domains_.insert(&domain).second) {
+      traits::hold(domain);
+    }
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  cached.store(&domain, std::memory_order_release);
+  return true;
+}
+
+// A submit that finds the queue full under when_full::wait.
+template <class Sync>
+int basic_pool<Sync>::wait_for_room(work& head, work_handle* handle) noexcept {
+  if (on_worker()) {
+    return EDEADLK;  // the room it would wait for is what it alone may be able to make
+  }
+  class_limits& of = limits(head.cls());
+  const steady_time until = clock_.now() + options_.full_wait;
+  of.room_waiters.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of made_room()
+  int err = EAGAIN;
+  for (bool late = false;;) {
+    const std::uint32_t seen = of.room_word.load(std::memory_order_acquire);
+    err = try_submit(head, handle);
+    if (err != EAGAIN) {
+      break;
+    }
+    if (late) {
+      err = ETIMEDOUT;
+      break;
+    }
+    late = !Sync::wait(of.room_word, seen, until);
+  }
+  of.room_waiters.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a wake too many harms nobody
+  return err;
+}
+
+template <class Sync>
+void basic_pool<Sync>::made_room(work_class cls) noexcept {
+  if (options_.full != when_full::wait) {
+    return;
+  }
+  class_limits& of = limits(cls);
+  // seq_cst: the queue's new size came first; a waiter counts itself first and then looks at the size.
+  if (of.room_waiters.load(std::memory_order_seq_cst) != 0) {
+    of.room_word.fetch_add(1, std::memory_order_release);
+    Sync::wake(of.room_word, wake_all);
+  }
+}
+
+// The queue is full, and the user chose to be slowed down by running it himself.
+template <class Sync>
+void basic_pool<Sync>::submit_inline(work& head) noexcept {
+  account& at = local(head.cls());
+  at.accepted_aside.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+  work_access::set_timed(head, false);
+  work_access::set_state(head, work_state::accepted);
+  runner here;
+  work_context ctx = work_access::context(&here);
+  work_access::run(head, ctx);
+  work_access::drop_identity(head);
+  work_access::set_state(head, work_state::idle);
+  work_access::release(head);
+  at.released_aside.fetch_add(1, std::memory_order_relaxed);
+  door_.leave();
+}
+
+// One that is free, else one that may be created: if there is something to do and nobody is at it.
+template <class Sync>
+auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan {
+  plan out{.at = &at};
+  if (at.nothing_to_do()) {
+    return out;
+  }
+  // seq_cst: see account.h.
+  if (!another && at.running.load(std::memory_order_seq_cst) != 0) {
+    out.tick = true;
+    return out;
+  }
+  out.chosen = wake_free_locked(at);
+  if (out.chosen != nullptr) {
+    return out;
+  }
+  if (exiting_.load(std::memory_order_relaxed)) {  // relaxed: set before the last look of every worker
+    return out;
+  }
+  out.tick = true;
+  if (at.back_off.count() != 0 && at.retry_at > clock_.now()) {
+    out.rescue = true;
+  } else if (reserve_worker(at.cls)) {
+    at.running.fetch_add(1, std::memory_order_seq_cst);
+    ++at.spawns;
+    out.spawn = true;
+  } else {
+    out.elsewhere = accounts_.size() > 1;
+  }
+  return out;
+}
+
+// Chooses the one that went idle last (its caches are warm). It counts as running from here; the caller wakes it.
+template <class Sync>
+auto basic_pool<Sync>::wake_free_locked(account& at) noexcept -> worker* {
+  worker* const free = at.free_workers.pop_front();
+  if (free != nullptr) {
+    free->on_free_list = false;
+    free->set_mode(worker_mode::busy);
+    free->woken_at.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);  // read after the wake
+    at.running.fetch_add(1, std::memory_order_seq_cst);
+  }
+  return free;
+}
+
+// Reserved here, created by the manager, given back there if that fails (P1).
+template <class Sync>
+bool basic_pool<Sync>::reserve_worker(work_class cls) noexcept {
+  class_limits& of = limits(cls);
+  std::uint64_t seen = of.workers.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
+  do {
+    if (there(seen) >= of.max.load(std::memory_order_relaxed)) {
+      return false;
+    }
+  } while (!of.workers.compare_exchange_weak(seen, seen + 1, std::memory_order_relaxed, std::memory_order_relaxed));
+  return true;
+}
+
+// The key has works and nobody owns it: into the queue of its first work.
+template <class Sync>
+auto basic_pool<Sync>::queue_key_locked(key_entry& entry) noexcept -> plan {
+  account& to = numbers::account_of(*entry.waiting.front());
+  entry.state = key_state::queued;
+  entry.queued_on = &to;
+  const bool another = has(entry.waiting.front()->flags(), work_flags::concurrent);
+  plan next;
+  {
+    const scoped_lock held(to.lock);
+    to.list_key(entry);
+    next = to.pool.choose_locked(to, another);
+  }
+  if (&to.pool == this) {
+    return next;
+  }
+  // The other pool lives while its work waits, and that cannot be run before we let go of the shard.
+  perform(next);
+  return {};
+}
+
+template <class Sync>
+void basic_pool<Sync>::start_worker(account& at, bool another) noexcept {
+  plan next;
+  {
+    const scoped_lock held(at.lock);
+    next = choose_locked(at, another);
+  }
+  perform(next);
+}
+
+// `at` may belong to another pool: a key's next work is that pool's to run.
+template <class Sync>
+void basic_pool<Sync>::perform(const plan& what) noexcept {
+  if (what.at == nullptr) {
+    return;
+  }
+  basic_pool& of = what.at->pool;
+  if (what.chosen != nullptr) {
+    what.chosen->word.wake();
+  }
+  if (what.spawn) {
+    of.manager_word_.wake();
+  }
+  if (what.rescue) {
+    of.rescuer_.word.wake();
+  }
+  if (what.elsewhere) {
+    of.wake_elsewhere(*what.at);
+  }
+  if (what.tick) {
+    of.ensure_ticking();
+  }
+}
+
+// A worker of another node that is free takes it rather than let it wait.
+template <class Sync>
+void basic_pool<Sync>::wake_elsewhere(account& at) noexcept {
+  for (auto& both : accounts_) {
+    account& other = *both[std::to_underlying(at.cls)];
+    worker* chosen = nullptr;
+    if (&other != &at) {
+      const scoped_lock held(other.lock);
+      chosen = wake_free_locked(other);
+    }
+    if (chosen != nullptr) {
+      chosen->word.wake();
+      return;
+    }
+  }
+}
+
+// The sampler runs while work waits, and not otherwise.
+template <class Sync>
+void basic_pool<Sync>::ensure_ticking() noexcept {
+  // seq_cst: the work was published first; the manager clears the flag first and then looks for work.
+  if (!ticking_.load(std::memory_order_seq_cst) && !ticking_.exchange(true, std::memory_order_seq_cst)) {
+    manager_word_.wake();
+  }
+}
+
+}  // namespace sluice::detail

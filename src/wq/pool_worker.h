@@ -1,0 +1,598 @@
+// pool_worker: the worker's loop: take a batch, run it, go idle, leave; and what a blocking region does to it.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+
+#include "pool.h"
+
+namespace sluice::detail {
+
+inline void count_latency(latency_histogram& histogram, std::int64_t ns, std::uint64_t times) noexcept {
+  const auto bucket =
+      static_cast<std::size_t>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(1, ns))) - 1);
+  histogram.counts[std::min(bucket, latency_histogram::buckets - 1)] += times;
+}
+
+template <class Sync>
+void basic_pool<Sync>::worker_loop(worker& self) noexcept {
+  traits::this_worker() = &self;
+  signals_.admit();
+  nodes_.bind_here(self.home->node);
+  keep_affinity();
+  {
+    const scoped_lock held(self.lock);
+    self.self = ::pthread_self();
+    self.started = true;
+  }
+  bool surplus = false;
+  for (;;) {
+    surplus = leave_surplus(self);
+    if (surplus) {
+      break;
+    }
+    if (fetch(self)) {
+      run_batch(self);
+    } else if (!idle(self)) {
+      break;
+    }
+  }
+  retire(self, surplus);
+  traits::this_worker() = nullptr;
+}
+
+template <class Sync>
+bool basic_pool<Sync>::fetch(worker& self) noexcept {
+  const steady_time now = clock_.now();
+  adapt(self, now);
+  if (fetch_from(self, *self.home, now, false)) {
+    return true;
+  }
+  // Work of other nodes, if this one has none; one at a time, it is better off at home.
+  for (auto& both : accounts_) {
+    account& other = *both[std::to_underlying(self.home->cls)];
+    if (&other != self.home && !other.nothing_to_do() && fetch_from(self, other, now, true)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// How much a worker may take at once: as long as a batch is over in a moment, more; works behind a slow one could have
+// been run by somebody else.
+template <class Sync>
+void basic_pool<Sync>::adapt(worker& self, steady_time now) noexcept {
+  constexpr std::chrono::microseconds short_batch{20};
+  constexpr std::chrono::microseconds long_batch{100};
+  const steady_time since{steady_time::duration(self.since.load(std::memory_order_relaxed))};
+  if (self.last_batch == 0) {
+    return;
+  }
+  if (now - since >= long_batch) {
+    self.batch_limit = std::max(1U, self.batch_limit / 4);
+  } else if (now - since <= short_batch) {
+    self.batch_limit = std::min(worker::batch_most, self.batch_limit * 2);
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::record_locked(worker& self, account& at, steady_time now) noexcept {
+  if (self.last_batch != 0) {
+    const std::int64_t took = now.time_since_epoch().count() - self.since.load(std::memory_order_relaxed);
+    count_latency(at.counts.run_time, took / self.last_batch, self.last_batch);
+    self.last_batch = 0;
+  }
+  if (self.was_woken) {
+    self.was_woken = false;
+    const std::int64_t waited = now.time_since_epoch().count() - self.woken_at.load(std::memory_order_relaxed);
+    count_latency(at.counts.queue_wait, waited, 1);
+  }
+}
+
+template <class Sync>
+bool basic_pool<Sync>::fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept {
+  for (;;) {
+    key_entry* entry = nullptr;
+    {
+      const scoped_lock held(from.lock);
+      record_locked(self, from, now);
+      from.take_inbox();
+      if (!from.keys.empty() && (from.keys_next || from.singles.empty())) {
+        entry = from.keys.front();
+        from.unlist_key(*entry);
+        from.keys_next = false;
+      } else if (!from.singles.empty()) {
+        detach_locked(self, from, now, stolen);
+        from.keys_next = true;
+      } else {
+        return false;
+      }
+    }
+    if (entry == nullptr || take_run(self, from, *entry, stolen)) {
+      self.since.store(now.time_since_epoch().count(), std::memory_order_relaxed);  // relaxed: for reports
+      made_room(from.cls);
+      if (self.in_batch.load(std::memory_order_relaxed) > 1 || !from.nothing_to_do()) {
+        ensure_ticking();  // if the first one blocks without a word, the rest must not wait for it
+      }
+      return true;
+    }
+  }
+}
+
+// The oldest works become this worker's batch.
+template <class Sync>
+void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept {
+  if (from.marked == nullptr) {
+    from.marked = from.singles.back();
+    from.marked_at = now;
+  }
+  const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
+  const std::size_t share = (from.singles.size() + at_it - 1) / at_it;
+  const std::size_t most = stolen ? 1 : std::min<std::size_t>(share, self.batch_limit);
+  work* last = from.singles.front();
+  std::size_t n = 0;
+  for (work* w = last;; w = work_list::after(*w)) {
+    set_slot(work_access::slot(*w), *w, slot_place::worker, &self);
+    if (w == from.marked) {
+      from.marked = nullptr;
+      count_latency(from.counts.queue_wait, (now - from.marked_at).count(), 1);
+    }
+    last = w;
+    if (++n == most) {
+      break;
+    }
+  }
+  const scoped_lock held(self.lock);
+  from.singles.split(n, *last, self.batch);
+  // seq_cst: partner of the manager, which clears its flag and then looks into batches.
+  self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
+  from.publish_size();
+}
+
+// A bounded run of one key (H7). Returns false if there is nothing to run after all: what waited was cancelled, or is
+// another account's to run.
+template <class Sync>
+bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept {
+  plan next;
+  {
+    const scoped_lock held(entry.shard->lock);
+    if (entry.waiting.empty()) {
+      key_table::erase(entry);
+      return false;
+    }
+    if (&numbers::account_of(*entry.waiting.front()) == &from) {
+      entry.state = key_state::busy;  // H5: from here to end_run()
+      entry.queued_on = nullptr;
+      const std::size_t most = stolen ? 1 : self.batch_limit;
+      work* last = nullptr;
+      std::size_t n = 0;
+      for (work* w = entry.waiting.front(); w != nullptr && &numbers::account_of(*w) == &from;) {
+        set_slot(work_access::slot(*w), *w, slot_place::worker, &self);
+        last = w;
+        w = work_list::after(*w);
+        // What is linked runs right after its head, and the key is not to wait for it.
+        if (++n == most || last->link() != nullptr) {
+          break;
+        }
+      }
+      const scoped_lock self_held(self.lock);
+      entry.waiting.split(n, *last, self.batch);
+      self.run_of = &entry;
+      self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
+      from.keyed.fetch_sub(n, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+      return true;
+    }
+    next = queue_key_locked(entry);
+  }
+  perform(next);
+  return false;
+}
+
+template <class Sync>
+void basic_pool<Sync>::run_batch(worker& self) noexcept {
+  self.released = 0;
+  self.passes = 0;
+  while (work* w = begin_next(self)) {
+    while (w != nullptr) {
+      w = run_one(self, *w);
+    }
+  }
+  end_run(self);
+  self.last_batch = self.released;
+  if (self.passes != 0) {
+    door_.leave(self.passes);  // all of the batch at once: it is the last thing that stop waits for
+  }
+}
+
+// From batch to current in one hold: there is no moment at which a cancel finds the work in neither.
+template <class Sync>
+work* basic_pool<Sync>::begin_next(worker& self) noexcept {
+  work* w = nullptr;
+  {
+    const scoped_lock held(self.lock);
+    w = self.batch.pop_front();
+    self.current = w;
+    self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
+    if (w != nullptr && self.run_of != nullptr) {
+      work_access::set_key(*w, self.run_of->shard->domain, self.run_of->key);
+    }
+  }
+  // relaxed: only this thread writes it, and the sampler asks no more than whether it changed.
+  self.begun.store(self.begun.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return w;
+}
+
+// Runs and releases one. Returns the next of its chain if this worker goes on with it.
+template <class Sync>
+work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
+  work_context ctx = work_access::context(&self.running);
+  work_access::run(w, ctx);
+  work* next = nullptr;
+  std::uint32_t index = 0;
+  bool interrupted = false;
+  bool stopped = false;
+  {
+    const scoped_lock held(self.lock);
+    self.current = nullptr;  // from here nobody sends for this work
+    interrupted = std::exchange(self.interrupting, false);
+    self.ask_due = false;
+    stopped = self.running.end();
+    next = std::exchange(work_access::link(w), nullptr);
+    index = std::exchange(work_access::slot(w), 0);
+    self.between = next;
+    if (index != 0) {
+      auto& named = slots_.at(index);
+      const scoped_lock slot_held(named.lock);
+      if (next == nullptr) {
+        slot_table::clear_locked(named);
+      } else {
+        named.place = slot_place::between;
+      }
+    }
+  }
+  if (index != 0 && next == nullptr) {
+    slots_.recycle(index);
+  }
+  if (interrupted) {
+    signals_.consume();
+    interrupting_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: the manager looks again each tick
+  }
+  if (self.how() == worker_mode::sampled) {
+    come_back(self);
+  }
+  work_access::drop_identity(w);
+  work_access::set_state(w, work_state::idle);
+  work_access::release(w);
+  ++self.released;
+  ++self.passes;
+  auto& counter = self.rescuer ? self.all_rescued : self.all_released;
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: only we write it
+  return next != nullptr ? promote(self, *next, index, stopped || ctx.failed()) : nullptr;
+}
+
+// The turn of a chain's next member (W4). Returns it if this worker goes on with it. The handle names the chain, so it
+// moves on.
+template <class Sync>
+work* basic_pool<Sync>::promote(worker& self, work& next, std::uint32_t index, bool cut) noexcept {
+  if (self.in_batch.load(std::memory_order_relaxed) == 0) {
+    end_run(self);  // the head's key does not wait for the rest of its chain
+  }
+  account& to = *accounts_[self.home->node][std::to_underlying(next.cls())];
+  const bool same_class = &to == self.home && !self.rescuer;
+  if (!cut && same_class && !next.keyed()) {
+    return promote_here(self, next, index);
+  }
+  plan then;
+  bool here = false;
+  if (!cut) {
+    const scoped_lock held(moves_);
+    work_access::home(next) = to.home;
+    cut = leave_between(self) ||
+          !(next.keyed() ? promote_keyed(self, to, next, index, here, then) : promote_single(to, next, index, then));
+  } else {
+    static_cast<void>(leave_between(self));
+  }
+  if (!cut) {
+    perform(then);
+    return here ? &next : nullptr;
+  }
+  if (index != 0) {
+    slots_.give_back(index);
+  }
+  self.passes += static_cast<std::uint32_t>(give_up(next));
+  return nullptr;
+}
+
+// Nobody can cut the chain any more. Returns whether somebody has.
+template <class Sync>
+bool basic_pool<Sync>::leave_between(worker& self) noexcept {
+  const scoped_lock held(self.lock);
+  self.between = nullptr;
+  return std::exchange(self.cut, false);
+}
+
+template <class Sync>
+work* basic_pool<Sync>::promote_here(worker& self, work& next, std::uint32_t index) noexcept {
+  {
+    const scoped_lock held(self.lock);
+    self.between = nullptr;
+    if (!std::exchange(self.cut, false)) {
+      self.current = &next;
+      work_access::slot(next) = index;
+      set_slot(index, next, slot_place::worker, &self);
+      return &next;
+    }
+  }
+  if (index != 0) {
+    slots_.give_back(index);
+  }
+  self.passes += static_cast<std::uint32_t>(give_up(next));
+  return nullptr;
+}
+
+template <class Sync>
+bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t index, plan& then) noexcept {
+  const bool another = has(next.flags(), work_flags::concurrent);
+  const scoped_lock held(to.lock);
+  work_access::slot(next) = index;
+  set_slot(index, next, slot_place::account, &to);
+  to.singles.push_back(next);
+  to.publish_size();
+  then = choose_locked(to, another);
+  return true;
+}
+
+// Returns false if there is no memory for the key: the chain is cut. `here`: the key was free, and is now this worker's.
+template <class Sync>
+bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
+                                     plan& then) noexcept {
+  hash_domain& domain = *next.domain();
+  const std::uint64_t key = next.key();
+  key_shard& shard = traits::table(domain).shard_of(key);
+  const scoped_lock held(shard.lock);
+  if (!key_table::provide(shard)) {
+    return false;
+  }
+  key_entry* entry = key_table::find(shard, key);
+  const bool fresh = entry == nullptr;
+  if (fresh) {
+    entry = &key_table::add(shard, key);
+  }
+  work_access::slot(next) = index;
+  here = fresh && &to == self.home && !self.rescuer && self.in_batch.load(std::memory_order_relaxed) == 0;
+  if (here) {
+    const scoped_lock self_held(self.lock);
+    self.run_of = entry;
+    self.current = &next;
+    set_slot(index, next, slot_place::worker, &self);
+    return true;
+  }
+  set_slot(index, next, slot_place::key, entry, &domain, key);
+  work_access::set_entry(next, entry);
+  entry->waiting.push_back(next);
+  to.keyed.fetch_add(1, std::memory_order_seq_cst);
+  if (fresh) {
+    then = queue_key_locked(*entry);
+  }
+  return true;
+}
+
+// The worker's run of a key is over: whoever waits for the key has its turn.
+template <class Sync>
+void basic_pool<Sync>::end_run(worker& self) noexcept {
+  key_entry* entry = nullptr;
+  {
+    const scoped_lock held(self.lock);
+    entry = std::exchange(self.run_of, nullptr);
+  }
+  if (entry == nullptr) {
+    return;
+  }
+  plan next;
+  {
+    const scoped_lock held(entry->shard->lock);
+    if (entry->waiting.empty()) {
+      key_table::erase(*entry);
+      return;
+    }
+    next = queue_key_locked(*entry);
+  }
+  perform(next);
+}
+
+// Runs as cancelled and releases a work that is linked nowhere any more, and the rest of its chain. Returns how many.
+template <class Sync>
+std::size_t basic_pool<Sync>::give_up(work& first) noexcept {
+  std::size_t count = 0;
+  for (work* w = &first; w != nullptr; ++count) {
+    account& of = local(w->cls());
+    work* const next = std::exchange(work_access::link(*w), nullptr);
+    work_context ctx = work_access::context(nullptr);
+    work_access::run(*w, ctx);
+    work_access::drop_identity(*w);
+    work_access::set_state(*w, work_state::idle);
+    work_access::release(*w);
+    of.cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
+    of.released_aside.fetch_add(1, std::memory_order_relaxed);
+    w = next;
+  }
+  return count;
+}
+
+// Sleeps until chosen. Returns false if the worker is to leave; it looked for work after it timed out (P4).
+template <class Sync>
+bool basic_pool<Sync>::idle(worker& self) noexcept {
+  account& at = *self.home;
+  const auto wake_up_locked = [&]() SLUICE_REQUIRES(at.lock) {
+    if (self.on_free_list) {
+      at.free_workers.remove(self);
+      self.on_free_list = false;
+    }
+    self.set_mode(worker_mode::busy);
+    at.running.fetch_add(1, std::memory_order_seq_cst);
+  };
+  const steady_time now = clock_.now();
+  steady_time until = no_deadline;
+  {
+    const scoped_lock held(at.lock);
+    record_locked(self, at, now);
+    if (exiting_.load(std::memory_order_seq_cst)) {
+      return false;
+    }
+    self.set_mode(worker_mode::idle);
+    at.running.fetch_sub(1, std::memory_order_seq_cst);  // seq_cst: see account.h
+    if (!at.nothing_to_do()) {
+      wake_up_locked();
+      return true;
+    }
+    at.free_workers.push_front(self);
+    self.on_free_list = true;
+    if (!self.fixed) {
+      until = now + options_.idle_timeout;
+    }
+  }
+  self.was_woken = true;
+  bool found = false;
+  for (auto& both : accounts_) {
+    account& other = *both[std::to_underlying(at.cls)];
+    found |= &other != &at && !other.nothing_to_do();
+  }
+  if (!found && self.word.park_until(until)) {
+    return true;  // chosen, and counted as running by whoever chose
+  }
+  self.was_woken = false;
+  {
+    const scoped_lock held(at.lock);
+    if (self.on_free_list) {
+      wake_up_locked();
+      return found || self.fixed || !at.nothing_to_do();
+    }
+  }
+  self.word.park();  // chosen meanwhile: the wake is on its way, and must not hit whoever uses the record next
+  return true;
+}
+
+// A lowered limit is met by leaving, between two works (P1). Until it has left it takes up its place.
+template <class Sync>
+bool basic_pool<Sync>::leave_surplus(worker& self) noexcept {
+  class_limits& of = limits(self.home->cls);
+  std::uint64_t seen = of.workers.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
+  do {
+    if (staying(seen) <= of.max.load(std::memory_order_relaxed)) {
+      return false;
+    }
+  } while (!of.workers.compare_exchange_weak(seen, seen + one_leaving, std::memory_order_relaxed,
+                                             std::memory_order_relaxed));
+  return true;
+}
+
+template <class Sync>
+void basic_pool<Sync>::retire(worker& self, bool surplus) noexcept {
+  account& at = *self.home;
+  plan next;
+  {
+    const scoped_lock held(at.lock);
+    SLUICE_CHECK(self.how() == worker_mode::busy && !self.on_free_list, "a worker leaves as a running one");
+    at.workers.remove(self);
+    at.running.fetch_sub(1, std::memory_order_seq_cst);
+    limits(at.cls).workers.fetch_sub(surplus ? 1 + one_leaving : 1, std::memory_order_relaxed);  // relaxed: a limit
+    ++at.counts.workers_died;
+    at.counts.released += self.all_released.load(std::memory_order_relaxed);
+    if (worker* const heir = self.fixed ? at.workers.front() : nullptr) {
+      heir->fixed = true;  // whoever sleeps with a time-out sees it then
+    }
+    next = choose_locked(at, false);
+  }
+  perform(next);
+  {
+    const scoped_lock held(self.lock);
+    self.started = false;
+  }
+  {
+    const scoped_lock held(records_lock_);
+    dead_.push_back(&self);  // has room: reserved with the record
+  }
+  manager_word_.wake();
+}
+
+template <class Sync>
+void basic_pool<Sync>::enter_region(worker& self) noexcept {
+  if (self.rescuer || !self.change_mode(worker_mode::busy, worker_mode::region)) {
+    return;  // the sampler was faster: it does not count already
+  }
+  account& at = *self.home;
+  at.running.fetch_sub(1, std::memory_order_seq_cst);  // seq_cst: see account.h
+  if (self.in_batch.load(std::memory_order_relaxed) != 0) {
+    recall(self);
+  }
+  if (!at.nothing_to_do()) {
+    start_worker(at, false);
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::leave_region(worker& self) noexcept {
+  if (self.rescuer) {
+    return;
+  }
+  if (self.how() == worker_mode::region) {
+    self.home->running.fetch_add(1, std::memory_order_seq_cst);
+    self.set_mode(worker_mode::busy);
+  } else {
+    come_back(self);
+  }
+}
+
+// Counts again as running after the sampler took it for blocked.
+template <class Sync>
+void basic_pool<Sync>::come_back(worker& self) noexcept {
+  const scoped_lock held(self.home->lock);
+  if (self.change_mode(worker_mode::sampled, worker_mode::busy)) {
+    self.home->running.fetch_add(1, std::memory_order_seq_cst);
+  }
+}
+
+// The batch of a worker that blocks goes back to the head of the queue it came from. A key's run stays: nobody else may
+// run it.
+template <class Sync>
+void basic_pool<Sync>::recall(worker& from) noexcept {
+  const scoped_lock moves_held(moves_);
+  account* to = nullptr;
+  {
+    const scoped_lock held(from.lock);
+    if (from.run_of == nullptr && !from.batch.empty()) {
+      to = &numbers::account_of(*from.batch.front());
+    }
+  }
+  if (to == nullptr) {
+    return;
+  }
+  const scoped_lock held(to->lock);
+  const scoped_lock from_held(from.lock);
+  if (from.run_of != nullptr || from.batch.empty() || &numbers::account_of(*from.batch.front()) != to) {
+    return;  // it went on meanwhile
+  }
+  for (work* w = from.batch.front(); w != nullptr; w = work_list::after(*w)) {
+    set_slot(work_access::slot(*w), *w, slot_place::account, to);
+  }
+  to->singles.prepend(from.batch);
+  from.in_batch.store(0, std::memory_order_relaxed);  // relaxed: listed, which is published next, takes its place
+  to->publish_size();
+}
+
+template <class Sync>
+void basic_pool<Sync>::set_slot(std::uint32_t index, work& item, slot_place place, void* holder, hash_domain* domain,
+                                std::uint64_t key) noexcept {
+  if (index == 0) {
+    return;
+  }
+  auto& named = slots_.at(index);
+  const scoped_lock held(named.lock);
+  named.item = &item;
+  named.place = place;
+  named.holder = holder;
+  named.domain = domain;
+  named.key = key;
+}
+
+}  // namespace sluice::detail
