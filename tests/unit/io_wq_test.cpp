@@ -14,60 +14,15 @@
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
 
+#include "support/wq_probe.h"
+
 namespace sluice {
 namespace {
 
 using namespace std::chrono_literals;
-
-ref<io_wq> make_wq(io_wq_options options = {}) {
-  auto made = io_wq::create(options);
-  EXPECT_TRUE(made.has_value());
-  return *made;
-}
-
-// A work whose run and release are the test's functions, and which notes what happened to it.
-class probe : public work {
- public:
-  explicit probe(std::function<void(work_context&)> body = {}, work_class cls = work_class::bound,
-                 work_flags flags = work_flags::none)
-      : work(operations, cls, flags), body_(std::move(body)) {}
-
-  void on_release(std::function<void()> f) { release_ = std::move(f); }
-  void wait_released() { done_.acquire(); }
-  int runs() const { return runs_; }
-  int releases() const { return releases_; }
-  bool was_cancelled() const { return cancelled_; }
-  std::thread::id ran_on() const { return thread_; }
-
- private:
-  static void do_run(work& w, work_context& ctx) noexcept {
-    auto& self = static_cast<probe&>(w);
-    ++self.runs_;
-    self.thread_ = std::this_thread::get_id();
-    if (ctx.cancelled()) {
-      self.cancelled_ = true;
-    } else if (self.body_) {
-      self.body_(ctx);
-    }
-  }
-  static void do_release(work& w) noexcept {
-    auto& self = static_cast<probe&>(w);
-    ++self.releases_;
-    if (self.release_) {
-      self.release_();
-    }
-    self.done_.release();
-  }
-  static constexpr work_ops operations{do_run, do_release};
-
-  std::function<void(work_context&)> body_;
-  std::function<void()> release_;
-  std::counting_semaphore<> done_{0};
-  int runs_ = 0;
-  int releases_ = 0;
-  bool cancelled_ = false;
-  std::thread::id thread_;
-};
+using test::failing_threads;
+using test::make_wq;
+using test::probe;
 
 // W1 W7: run once, release once, and the counters agree at the end.
 TEST(IoWq, RunsThenReleasesOnce) {
@@ -515,17 +470,6 @@ TEST(IoWqDeathTest, LastPutOnAWorkerDies) {
       },
       "own workers");
 }
-
-class failing_threads : public thread_seam {
- public:
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
-    if (allowed.fetch_sub(1, std::memory_order_seq_cst) <= 0) {
-      return fail(EAGAIN);
-    }
-    return thread_seam::real().start(name, std::move(body));
-  }
-  std::atomic<int> allowed{1 << 30};
-};
 
 // P10 X4: no thread can be created: the rescuer does the work.
 TEST(IoWq, RescuerRunsWhatNoWorkerCan) {

@@ -1,0 +1,82 @@
+// wq_probe: a pool, a work that notes what happens to it, and threads that cannot be created; for tests of io_wq.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <semaphore>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include <gtest/gtest.h>
+
+#include "sluice/base/thread.h"
+#include "sluice/wq/io_wq.h"
+#include "sluice/wq/work.h"
+
+namespace test {
+
+inline sluice::ref<sluice::io_wq> make_wq(const sluice::io_wq_options& options = {}) {
+  auto made = sluice::io_wq::create(options);
+  EXPECT_TRUE(made.has_value());
+  return *made;
+}
+
+// A work whose run and release are the test's functions, and which notes what happened to it.
+class probe : public sluice::work {
+ public:
+  explicit probe(std::function<void(sluice::work_context&)> body = {},
+                 sluice::work_class cls = sluice::work_class::bound,
+                 sluice::work_flags flags = sluice::work_flags::none)
+      : work(operations, cls, flags), body_(std::move(body)) {}
+
+  void on_release(std::function<void()> f) { release_ = std::move(f); }
+  void wait_released() { done_.acquire(); }
+  int runs() const { return runs_; }
+  int releases() const { return releases_; }
+  bool was_cancelled() const { return cancelled_; }
+  std::thread::id ran_on() const { return thread_; }
+
+ private:
+  static void do_run(work& w, sluice::work_context& ctx) noexcept {
+    auto& self = static_cast<probe&>(w);
+    ++self.runs_;
+    self.thread_ = std::this_thread::get_id();
+    if (ctx.cancelled()) {
+      self.cancelled_ = true;
+    } else if (self.body_) {
+      self.body_(ctx);
+    }
+  }
+  static void do_release(work& w) noexcept {
+    auto& self = static_cast<probe&>(w);
+    ++self.releases_;
+    if (self.release_) {
+      self.release_();
+    }
+    self.done_.release();
+  }
+  static constexpr sluice::work_ops operations{do_run, do_release};
+
+  std::function<void(sluice::work_context&)> body_;
+  std::function<void()> release_;
+  std::counting_semaphore<> done_{0};
+  int runs_ = 0;
+  int releases_ = 0;
+  bool cancelled_ = false;
+  std::thread::id thread_;
+};
+
+// Creates as many threads as it is allowed to, then fails.
+class failing_threads : public sluice::thread_seam {
+ public:
+  sluice::result<sluice::named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+    if (allowed.fetch_sub(1, std::memory_order_seq_cst) <= 0) {
+      return sluice::fail(EAGAIN);
+    }
+    return sluice::thread_seam::real().start(name, std::move(body));
+  }
+  std::atomic<int> allowed{1 << 30};
+};
+
+}  // namespace test
