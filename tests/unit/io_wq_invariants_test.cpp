@@ -250,13 +250,13 @@ TEST(IoWqInvariants, CountersAreSaneInEverySnapshot) {
 TEST(IoWqInvariants, WorkThatMeetsALeavingWorkerIsRun) {
   constexpr auto idle = 1ms;
   const auto wq = make_wq({.max_unbound = 1, .idle_timeout = idle});
-  for (int i = 0; i < 400; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     probe one(nullptr, work_class::unbound);
     ASSERT_TRUE(wq->submit(one));
     one.wait_released();
     EXPECT_FALSE(one.was_cancelled());
     // From a little before the time-out to a little after it. Only where the race is sought depends on the clock.
-    const auto until = std::chrono::steady_clock::now() + idle - 100us + 2us * (i % 100);
+    const auto until = std::chrono::steady_clock::now() + idle - 20us + 1us * (i * 7 % 200);
     while (std::chrono::steady_clock::now() < until) {
       std::this_thread::yield();
     }
