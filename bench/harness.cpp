@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
@@ -67,7 +68,27 @@ std::string quoted(std::string_view text) {
 }
 
 const char* sign(bound_kind kind) {
-  return kind == bound_kind::at_most ? "<=" : ">=";
+  switch (kind) {
+    case bound_kind::at_most:
+      return "<=";
+    case bound_kind::at_least:
+      return ">=";
+    case bound_kind::within:
+      return "1+-";
+  }
+  return "?";
+}
+
+const char* mark(side whose) {
+  switch (whose) {
+    case side::ours:
+      return "* ";
+    case side::peer:
+      return "  ";
+    case side::floor:
+      return "_ ";
+  }
+  return "";
 }
 
 // A round, again if a core was taken away from threads that never sleep. What the last attempt found counts anyhow.
@@ -90,6 +111,16 @@ double median_of(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+double percentile_of(std::vector<double> values, double share) {
+  if (values.empty()) {
+    return 0;
+  }
+  const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(values.size())));
+  const auto at = values.begin() + static_cast<std::ptrdiff_t>(std::clamp<std::size_t>(rank, 1, values.size()) - 1);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
 }
 
 namespace {
@@ -142,8 +173,29 @@ sample timed(unsigned threads, std::uint64_t operations, const std::function<voi
   return {.value = wall / count, .cpu_ns = spent / (count * threads), .busy = spent / (wall * threads)};
 }
 
+sample timed_once(std::uint64_t operations, const std::function<void()>& body) {
+  using clock = std::chrono::steady_clock;
+  const std::chrono::nanoseconds cpu_before = cpu_time();
+  const clock::time_point begin = clock::now();
+  body();
+  const std::chrono::nanoseconds wall = clock::now() - begin;
+  const std::chrono::nanoseconds cpu = cpu_time() - cpu_before;
+  const auto count = static_cast<double>(operations);
+  return {.value = static_cast<double>(wall.count()) / count, .cpu_ns = static_cast<double>(cpu.count()) / count};
+}
+
+sample as_rate(sample found) {
+  found.value = found.value > 0 ? 1000 / found.value : 0;
+  return found;
+}
+
+contender found_once(std::string name, side whose, sample found, std::string missing) {
+  return {std::move(name), whose, [found] { return found; }, std::move(missing)};
+}
+
 comparison::comparison(setup how, std::vector<contender> contenders) : setup_(std::move(how)) {
   std::vector<std::vector<double>> cpu(contenders.size());
+  std::vector<std::vector<double>> tails(contenders.size());
   for (const contender& each : contenders) {
     rows_.push_back({.name = each.name, .whose = each.whose, .missing = each.missing, .values = {}});
     if (each.missing.empty()) {
@@ -157,12 +209,14 @@ comparison::comparison(setup how, std::vector<contender> contenders) : setup_(st
         const sample found = one_round(contenders[i], setup_.kind);
         rows_[i].values.push_back(found.value);
         cpu[i].push_back(found.cpu_ns);
+        tails[i].push_back(found.p99);
       }
     }
   }
   for (std::size_t i = 0; i < rows_.size(); ++i) {
     rows_[i].median = median_of(rows_[i].values);
     rows_[i].cpu_ns = median_of(cpu[i]);
+    rows_[i].p99 = median_of(tails[i]);
   }
   rank();
 }
@@ -222,13 +276,19 @@ bool report::held() const noexcept {
 std::string report::table() const {
   std::string out;
   for (const auto& each : comparisons_) {
-    out += format("\n%-44s %14s %12s %12s\n", each->how().name.c_str(), ("median " + each->how().unit).c_str(),
-                  "x best peer", "CPU ns/op");
+    const bool tails = std::ranges::any_of(each->rows(), [](const row& line) { return line.p99 > 0; });
+    out += format("\n%-44s %14s%s %12s %12s\n", each->how().name.c_str(), ("median " + each->how().unit).c_str(),
+                  tails ? "          p99" : "", "x best peer", "CPU ns/op");
     for (const row& line : each->rows()) {
-      const std::string name = (line.whose == side::ours ? "* " : "  ") + line.name;
-      out += line.missing.empty()
-                 ? format("%-44s %14.2f %12.2f %12.1f\n", name.c_str(), line.median, line.ratio, line.cpu_ns)
-                 : format("%-44s not run: %s\n", name.c_str(), line.missing.c_str());
+      const std::string name = mark(line.whose) + line.name;
+      if (!line.missing.empty()) {
+        out += format("%-44s not run: %s\n", name.c_str(), line.missing.c_str());
+        continue;
+      }
+      out += format("%-44s %14.2f", name.c_str(), line.median);
+      out += tails ? format(" %12.2f", line.p99) : "";
+      out += line.ratio > 0 ? format(" %12.2f", line.ratio) : format(" %12s", "-");
+      out += format(" %12.1f\n", line.cpu_ns);
     }
   }
   out += "\n";
@@ -246,8 +306,10 @@ std::string report::json() const {
     for (const row& line : each->rows()) {
       out += separator;
       out += "\n  {\"comparison\": " + quoted(each->how().name) + ", \"contender\": " + quoted(line.name);
-      out += format(", \"ours\": %s, \"unit\": ", line.whose == side::ours ? "true" : "false");
+      out += format(", \"ours\": %s, \"floor\": %s, \"unit\": ", line.whose == side::ours ? "true" : "false",
+                    line.whose == side::floor ? "true" : "false");
       out += quoted(each->how().unit);
+      out += line.p99 > 0 ? format(", \"p99\": %.4f", line.p99) : "";
       out += line.missing.empty() ? format(", \"median\": %.4f, \"ratio_to_best_peer\": %.4f, \"cpu_ns_per_op\": %.2f}",
                                            line.median, line.ratio, line.cpu_ns)
                                   : ", \"missing\": " + quoted(line.missing) + "}";

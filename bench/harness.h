@@ -13,6 +13,9 @@
 // A peer that cannot be run here (a program that is not installed) is given `missing` instead of a round: it is listed
 // as not run, with the reason, and the whole experiment fails. It is never left out.
 //
+// A floor is what the machine allows (a bare system call, a raw queue): it is shown, and targets may name it, but it is
+// no peer, so it is never the best of them.
+//
 // Thread safety:  one thread; rounds may use as many as they like.
 #pragma once
 
@@ -26,7 +29,7 @@
 
 namespace bench {
 
-enum class side : std::uint8_t { ours, peer };
+enum class side : std::uint8_t { ours, peer, floor };
 enum class better : std::uint8_t { less, more };
 
 // What one round of one contender found.
@@ -34,6 +37,7 @@ struct sample {
   double value = 0;   // in the comparison's unit
   double cpu_ns = 0;  // CPU time of the whole process per operation
   double busy = 1;    // CPU time of the round by the cores it asked for; below 1 they slept, or others had them
+  double p99 = 0;     // beside a value that is a p50; 0: not measured
 };
 
 // What a round's threads do with their cores. Those that never sleep show when somebody else took a core away; such a
@@ -61,6 +65,7 @@ struct row {
   std::string missing;
   double median = 0;
   double cpu_ns = 0;  // median
+  double p99 = 0;     // median of the rounds' own; 0: not measured
   double ratio = 0;   // to the best peer of the comparison; 0 if there is none
   std::vector<double> values;
 };
@@ -71,8 +76,11 @@ class comparison {
 
   // The median over the rounds of a/b. 0 if one of them was not run. Requires: both names are contenders.
   [[nodiscard]] double ratio(std::string_view a, std::string_view b) const;
-  // The median of one contender; 0 if it was not run.
+  // The same against the best peer of the comparison. 0 if there is none.
+  [[nodiscard]] double ratio_to_best(std::string_view name) const { return find(name).ratio; }
+  // The median of one contender, of its values or of its p99; 0 if it was not run.
   [[nodiscard]] double median(std::string_view name) const { return find(name).median; }
+  [[nodiscard]] double p99(std::string_view name) const { return find(name).p99; }
 
   [[nodiscard]] const setup& how() const noexcept { return setup_; }
   [[nodiscard]] const std::vector<row>& rows() const noexcept { return rows_; }
@@ -85,7 +93,7 @@ class comparison {
   std::vector<row> rows_;
 };
 
-enum class bound_kind : std::uint8_t { at_most, at_least };
+enum class bound_kind : std::uint8_t { at_most, at_least, within };
 struct bound {
   bound_kind kind;
   double value;
@@ -96,14 +104,29 @@ struct bound {
 [[nodiscard]] constexpr bound at_least(double value) {
   return {bound_kind::at_least, value};
 }
+// At most this far from 1, up or down.
+[[nodiscard]] constexpr bound within(double value) {
+  return {bound_kind::within, value};
+}
 
 struct target {
   std::string name;
-  double ratio;
+  double ratio;  // or a figure, where the target is one
   bound limit;
   [[nodiscard]] bool held() const noexcept {
     // A ratio of 0 stands for a contender that was not run: never held.
-    return ratio > 0 && (limit.kind == bound_kind::at_most ? ratio <= limit.value : ratio >= limit.value);
+    if (ratio <= 0) {
+      return false;
+    }
+    switch (limit.kind) {
+      case bound_kind::at_most:
+        return ratio <= limit.value;
+      case bound_kind::at_least:
+        return ratio >= limit.value;
+      case bound_kind::within:
+        return ratio >= 1 - limit.value && ratio <= 1 + limit.value;
+    }
+    return false;
   }
 };
 
@@ -118,8 +141,8 @@ class report {
   // All targets are held and every peer was run.
   [[nodiscard]] bool held() const noexcept;
   [[nodiscard]] std::string table() const;
-  // {experiment, rows: [{comparison, contender, ours, unit, median, ratio_to_best_peer, cpu_ns_per_op, missing?}],
-  //  targets: [{name, ratio, target, bound, held}]}
+  // {experiment, rows: [{comparison, contender, ours, floor, unit, median, ratio_to_best_peer, cpu_ns_per_op, p99?,
+  //  missing?}], targets: [{name, ratio, target, bound, held}]}
   [[nodiscard]] std::string json() const;
 
  private:
@@ -133,6 +156,17 @@ class report {
 // robin, so that "2 threads" means two cores.
 [[nodiscard]] sample timed(unsigned threads, std::uint64_t operations, const std::function<void(unsigned)>& body);
 
+// Runs body once on the calling thread, as free to move between cores as what it drives. value = nanoseconds of wall
+// time per operation; cpu_ns counts all threads of the process.
+[[nodiscard]] sample timed_once(std::uint64_t operations, const std::function<void()>& body);
+
+// A time per operation in ns as a rate, in millions per second.
+[[nodiscard]] sample as_rate(sample found);
+
+// What was found out before the comparison: a figure that one run gives, or, if it says why there is none, a contender
+// that could not be run.
+[[nodiscard]] contender found_once(std::string name, side whose, sample found, std::string missing = {});
+
 // CPU time of this process so far.
 [[nodiscard]] std::chrono::nanoseconds cpu_time() noexcept;
 
@@ -143,5 +177,7 @@ void keep(const Value& value) {
 }
 
 [[nodiscard]] double median_of(std::vector<double> values);
+// The smallest value that `share` (0…1) of them do not exceed; 0 if there are none.
+[[nodiscard]] double percentile_of(std::vector<double> values, double share);
 
 }  // namespace bench

@@ -35,7 +35,9 @@ int help() {
     std::printf("  %-12.*s %.*s\n", static_cast<int>(each.name.size()), each.name.data(),
                 static_cast<int>(each.summary.size()), each.summary.data());
   }
-  std::printf("\nA * marks Sluice. Ratios are medians of ratios within a round. Exit status 1: a target is missed.\n");
+  std::printf(
+      "\nA * marks Sluice, a _ a floor: what the machine allows, not a peer. Ratios are medians of ratios within a "
+      "round. Exit status 1: a target is missed.\n");
   return exit_held;
 }
 
