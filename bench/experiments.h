@@ -10,6 +10,8 @@ namespace bench {
 
 // bench/ref.cpp
 report run_ref();
+// bench/dispatch.cpp
+report run_dispatch();
 
 struct experiment {
   std::string_view name;
@@ -20,6 +22,8 @@ struct experiment {
 inline constexpr std::array experiments{
     experiment{"ref", "reference counts, gate and RCU beside bare atomics, Boost, the standard library and liburcu",
                &run_ref},
+    experiment{"dispatch", "a work that does nothing, two workers: io_wq beside five pools, io_uring and bare futexes",
+               &run_dispatch},
 };
 
 }  // namespace bench
