@@ -12,6 +12,8 @@ namespace bench {
 report run_ref();
 // bench/dispatch.cpp
 report run_dispatch();
+// bench/blocked.cpp
+report run_blocked();
 
 struct experiment {
   std::string_view name;
@@ -24,6 +26,8 @@ inline constexpr std::array experiments{
                &run_ref},
     experiment{"dispatch", "a work that does nothing, two workers: io_wq beside five pools, io_uring and bare futexes",
                &run_dispatch},
+    experiment{"blocked", "workers that block: who takes over, and whether others notice; beside pools and io_uring",
+               &run_blocked},
 };
 
 }  // namespace bench

@@ -2,8 +2,6 @@
 #pragma once
 
 #include <aio.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -11,6 +9,8 @@
 #include <stdexcept>
 #include <system_error>
 #include <vector>
+
+#include "../descriptors.h"
 
 namespace bench::peers {
 
@@ -23,25 +23,15 @@ class aio_pool {
     how.aio_threads = static_cast<int>(threads);
     how.aio_num = static_cast<int>(count);
     ::aio_init(&how);
-    for (int& file : files_) {
-      file = ::memfd_create("aio_pool", MFD_CLOEXEC);
-      if (file < 0 || ::ftruncate(file, 1) != 0) {
-        throw std::system_error(errno, std::system_category(), "memfd_create");
-      }
+    for (descriptor& file : files_) {
+      file = cached_file(1);
     }
   }
-  ~aio_pool() {
-    for (const int file : files_) {
-      ::close(file);
-    }
-  }
-  aio_pool(const aio_pool&) = delete;
-  aio_pool& operator=(const aio_pool&) = delete;
 
   void post(std::size_t place) {
     aiocb& request = places_[place];
     request = {};
-    request.aio_fildes = files_[place % files_.size()];
+    request.aio_fildes = files_[place % files_.size()].get();
     request.aio_buf = &bytes_[place];
     request.aio_nbytes = 1;
     request.aio_sigevent.sigev_notify = SIGEV_NONE;
@@ -64,7 +54,7 @@ class aio_pool {
  private:
   std::vector<aiocb> places_;
   std::vector<char> bytes_;
-  std::array<int, 64> files_{};
+  std::array<descriptor, 64> files_;
 };
 
 }  // namespace bench::peers

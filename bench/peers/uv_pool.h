@@ -38,6 +38,21 @@ class uv_loop {
   uv_loop_t loop_{};
 };
 
+// A request to libuv's pool that calls a function.
+template <class Function>
+struct uv_call {
+  explicit uv_call(Function function) : run(std::move(function)) { request.data = this; }
+  void post(uv_loop& loop) {
+    const auto work = [](uv_work_t* it) { static_cast<uv_call*>(it->data)->run(); };
+    if (::uv_queue_work(loop.get(), &request, work, [](uv_work_t*, int) {}) != 0) {
+      throw std::runtime_error("uv_queue_work failed");
+    }
+  }
+
+  Function run;
+  uv_work_t request{};
+};
+
 class uv_pool {
  public:
   uv_pool(std::size_t count, unsigned threads) : places_((set_uv_threads(threads), count)) {}
