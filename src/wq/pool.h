@@ -101,7 +101,7 @@ class basic_pool {
   void leave_region(worker& self) noexcept;
 
   // For race tests, which bring their own fibers.
-  [[nodiscard]] worker* add_worker(account& home, bool fixed) noexcept;
+  [[nodiscard]] worker* adopt_worker(account& home, bool fixed) noexcept;
   [[nodiscard]] account& account_at(unsigned node, work_class cls) noexcept {
     return *accounts_[node][std::to_underlying(cls)];
   }
@@ -110,7 +110,13 @@ class basic_pool {
   void rescuer_loop() noexcept;
   [[nodiscard]] bool manager_step() noexcept;
   void sample() noexcept;
-  void loop_begins() noexcept { loops_.fetch_add(1, std::memory_order_relaxed); }
+  // Says that somebody will run these loops, so that stop waits for them.
+  void expect_rescuer() noexcept { loops_.fetch_add(1, std::memory_order_relaxed); }  // relaxed: before the loop
+  void expect_manager() noexcept SLUICE_EXCLUDES(stop_lock_) {
+    loops_.fetch_add(1, std::memory_order_relaxed);
+    const scoped_lock held(stop_lock_);
+    managed_ = true;
+  }
 
  private:
   template <class Value>
@@ -238,6 +244,7 @@ class basic_pool {
 
   // pool_manager.h
   [[nodiscard]] result<void> spawn(account& home, bool fixed) noexcept;
+  [[nodiscard]] worker* add_worker(account& home, bool fixed) noexcept;
   [[nodiscard]] worker* take_record() noexcept;
   void recycle_record(worker& gone) noexcept;
   void create_wanted() noexcept;

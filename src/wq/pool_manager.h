@@ -56,6 +56,20 @@ auto basic_pool<Sync>::add_worker(account& home, bool fixed) noexcept -> worker*
   return made;
 }
 
+// Returns null at the limit.
+template <class Sync>
+auto basic_pool<Sync>::adopt_worker(account& home, bool fixed) noexcept -> worker* {
+  if (!reserve_worker(home.cls)) {
+    return nullptr;
+  }
+  {
+    const scoped_lock held(home.lock);
+    home.running.fetch_add(1, std::memory_order_seq_cst);
+    ++home.spawns;
+  }
+  return add_worker(home, fixed);
+}
+
 // Creates one worker for a reserved slot, or gives the slot back.
 template <class Sync>
 result<void> basic_pool<Sync>::spawn(account& home, bool fixed) noexcept {

@@ -51,7 +51,7 @@ basic_pool<Sync>::~basic_pool() {
 // Creation that fails half way leaves through the destructor, whose stop joins what there is.
 template <class Sync>
 result<void> basic_pool<Sync>::start() {
-  loop_begins();
+  expect_rescuer();
   result<named_thread> rescue = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
   if (!rescue) {
     loops_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: it never ran
@@ -72,15 +72,15 @@ result<void> basic_pool<Sync>::start() {
       return first;
     }
   }
-  const scoped_lock held(stop_lock_);
-  loop_begins();
+  expect_manager();
   result<named_thread> manager = threads_.start(name_ + "-mgr", [this] { manager_loop(); });
   if (!manager) {
     loops_.fetch_sub(1, std::memory_order_relaxed);
+    const scoped_lock held(stop_lock_);
+    managed_ = false;
     return std::unexpected(manager.error());
   }
   manager_ = std::move(*manager);
-  managed_ = true;
   return {};
 }
 
@@ -126,7 +126,7 @@ void basic_pool<Sync>::end_threads() noexcept {
   manager_word_.wake();
   rescuer_.word.wake();
   if (!managed_) {
-    loop_begins();
+    loops_.fetch_add(1, std::memory_order_relaxed);
     manager_loop();  // creation failed before there was one: its work is done here
   }
   for (;;) {

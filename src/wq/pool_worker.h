@@ -129,6 +129,8 @@ void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time no
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
   const std::size_t share = (from.singles.size() + at_it - 1) / at_it;
   const std::size_t most = stolen ? 1 : std::min<std::size_t>(share, self.batch_limit);
+  // Held from the first slot on: who reads there that this worker has the work must find it here.
+  const scoped_lock held(self.lock);
   work* last = from.singles.front();
   std::size_t n = 0;
   for (work* w = last;; w = work_list::after(*w)) {
@@ -142,7 +144,6 @@ void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time no
       break;
     }
   }
-  const scoped_lock held(self.lock);
   from.singles.split(n, *last, self.batch);
   // seq_cst: partner of the manager, which clears its flag and then looks into batches.
   self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
@@ -164,6 +165,7 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
       const std::size_t most = stolen ? 1 : self.batch_limit;
+      const scoped_lock self_held(self.lock);  // from the first slot on, as in detach_locked()
       work* last = nullptr;
       std::size_t n = 0;
       for (work* w = entry.waiting.front(); w != nullptr && &numbers::account_of(*w) == &from;) {
@@ -175,7 +177,6 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
           break;
         }
       }
-      const scoped_lock self_held(self.lock);
       entry.waiting.split(n, *last, self.batch);
       self.run_of = &entry;
       self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);

@@ -1,0 +1,188 @@
+// Goal: a key is never forgotten and never run twice at once, whoever comes, goes or cancels ("stall" and "unstall").
+// Method: the engine on the deterministic scheduler. A key with works that nobody owns and nobody lists is a deadlock.
+#include "race/wq_rig.h"
+
+namespace {
+
+using namespace sluice;
+
+template <class Scenario>
+void explore(Scenario scenario, race::options how = wq_schedules) {
+  const race::report found = race::explore(how, scenario);
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// Jobs [0, count) share key 7; each checks that it is alone (H1).
+void share_key(wq_rig& rig, std::size_t count, const std::shared_ptr<race::plain<int>>& alone) {
+  for (std::size_t i = 0; i < count; ++i) {
+    rig.set_key(rig.jobs[i], 7);
+    rig.jobs[i].number = static_cast<int>(i);
+    rig.jobs[i].log = &rig.log;
+    rig.jobs[i].body = [alone](work_context&) { alone->update([](int& n) { ++n; }); };
+  }
+}
+
+bool sorted(const std::vector<int>& log) {
+  return std::ranges::is_sorted(log);
+}
+
+// H1 H2 H4 H5 H6: the run of a key ends while another work of it arrives: stall against unstall.
+TEST(RaceWqKeys, StallAgainstUnstall) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    share_key(*rig, 3, std::make_shared<race::plain<int>>(0));
+    for (int i = 0; i < 2; ++i) {
+      auto* const one = rig->add_worker();
+      one->batch_limit = 1;  // each work is a run of its own: the key changes hands as often as it can
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    run.thread([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        race::check(rig->submit(rig->jobs[i]), "accepted");
+      }
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        rig->jobs[i].check_done();
+      }
+      race::check(sorted(rig->log), "start order is submit order (H2)");
+      race::check(rig->domain->table.size() == 0, "no entry is left (H4)");
+    });
+  });
+}
+
+// H2 H4: the first, the middle or the last of a key's works is cancelled at any moment (defect 2).
+TEST(RaceWqKeys, CancelInTheMiddleOfAKey) {
+  for (const std::size_t which : {std::size_t{0}, std::size_t{1}, std::size_t{2}}) {
+    explore([which](race::run& run) {
+      auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+      share_key(*rig, 4, std::make_shared<race::plain<int>>(0));
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+      run.thread([=] {
+        std::array<work_handle, 3> names;
+        for (std::size_t i = 0; i < 3; ++i) {
+          names[i] = rig->submit_tracked(rig->jobs[i]);
+        }
+        if (rig->pool.cancel(names[which]) == cancel_result::cancelled) {
+          race::check(rig->jobs[which].releases == 1, "over at the return (C1)");
+        }
+        race::check(rig->submit(rig->jobs[3]), "accepted");
+        rig->stop();
+      });
+      run.after([=] {
+        std::erase(rig->log, rig->jobs[which].began_cancelled ? static_cast<int>(which) : -1);
+        for (std::size_t i = 0; i < 4; ++i) {
+          rig->jobs[i].check_done();
+        }
+        race::check(sorted(rig->log), "the order of the rest survives (H2)");
+        race::check(rig->domain->table.size() == 0, "no entry is left (H4)");
+      });
+    });
+  }
+}
+
+// A queued key all of whose works are cancelled, while a worker comes for it.
+TEST(RaceWqKeys, CancelTheOnlyWorkOfAKey) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    share_key(*rig, 2, std::make_shared<race::plain<int>>(0));
+    for (int i = 0; i < 2; ++i) {
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    run.thread([=] {
+      static_cast<void>(rig->pool.cancel(rig->submit_tracked(rig->jobs[0])));
+      race::check(rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+      race::check(rig->domain->table.size() == 0, "no entry is left (H4)");
+    });
+  });
+}
+
+// H2: works of one key in two classes: the key moves between two queues.
+TEST(RaceWqKeys, AKeyOfTwoClasses) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    share_key(*rig, 3, std::make_shared<race::plain<int>>(0));
+    rig->jobs[1].set_class(work_class::unbound);
+    auto* const bound = rig->add_worker();
+    auto* const unbound = rig->add_worker(work_class::unbound);
+    run.thread([=] { rig->pool.worker_loop(*bound); });
+    run.thread([=] { rig->pool.worker_loop(*unbound); });
+    run.thread([=] {
+      const work_handle first = rig->submit_tracked(rig->jobs[0]);
+      race::check(rig->submit(rig->jobs[1]) && rig->submit(rig->jobs[2]), "accepted");
+      static_cast<void>(rig->pool.cancel(first));
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        rig->jobs[i].check_done();
+      }
+      std::erase(rig->log, rig->jobs[0].began_cancelled ? 0 : -1);
+      race::check(sorted(rig->log), "start order is submit order (H2)");
+    });
+  });
+}
+
+// H1 H2: one domain, two pools, each with one worker; each may end as soon as its own works are over.
+TEST(RaceWqKeys, AKeyOfTwoPools) {
+  explore([](race::run& run) {
+    auto a = std::make_shared<wq_rig>(wq_rig::options(1));
+    auto b = std::make_shared<wq_rig>(wq_rig::options(1));
+    auto alone = std::make_shared<race::plain<int>>(0);
+    auto order = std::make_shared<std::vector<int>>();
+    share_key(*a, 2, alone);
+    b->domain = a->domain;
+    share_key(*b, 1, alone);
+    for (auto* const job : {&a->jobs[0], &a->jobs[1], &b->jobs[0]}) {
+      job->log = order.get();
+    }
+    a->jobs[1].number = 2;
+    b->jobs[0].number = 1;
+    auto* const of_a = a->add_worker();
+    auto* const of_b = b->add_worker();
+    run.thread([=] { a->pool.worker_loop(*of_a); });
+    run.thread([=] { b->pool.worker_loop(*of_b); });
+    run.thread([=] {
+      race::check(a->submit(a->jobs[0]) && b->submit(b->jobs[0]) && a->submit(a->jobs[1]), "accepted");
+      b->stop();
+      a->stop();
+    });
+    run.after([=] {
+      a->jobs[0].check_done();
+      a->jobs[1].check_done();
+      b->jobs[0].check_done();
+      race::check(*order == std::vector<int>({0, 1, 2}), "start order is submit order, across pools (H2)");
+    });
+  });
+}
+
+// H2: a linked work of the same key is queued again behind those that wait.
+TEST(RaceWqKeys, LinkedWorkOfTheSameKey) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    share_key(*rig, 3, std::make_shared<race::plain<int>>(0));
+    rig->jobs[0].then(&rig->jobs[2]);
+    auto* const one = rig->add_worker();
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        rig->jobs[i].check_done();
+      }
+      race::check(rig->log.front() == 0, "the head first (W4)");
+    });
+  });
+}
+
+}  // namespace

@@ -1,0 +1,220 @@
+// wq_rig: the engine of io_wq on the deterministic scheduler: the very code that programs run, over race::sync.
+//
+// A scenario makes a rig, adds workers, and gives each of its fibers one loop or one thing to do:
+//
+//   auto rig = std::make_shared<wq_rig>(wq_rig::one_class(2));
+//   auto* worker = rig->add_worker();
+//   run.thread([=] { rig->pool.worker_loop(*worker); });
+//   run.thread([=] { rig->submit(rig->jobs[0]); rig->pool.stop(…); });
+//   run.after([=] { rig->jobs[0].check_done(); });
+//
+// The fiber that stops is the manager as well, unless the rig was told that somebody else is.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "race/harness/engine.h"
+#include "race/harness/race.h"
+#include "wq/pool.h"
+#include "wq/pool_cancel.h"
+#include "wq/pool_manager.h"
+#include "wq/pool_stop.h"
+#include "wq/pool_submit.h"
+#include "wq/pool_worker.h"
+
+struct race_stripe {
+  static std::uint32_t index() noexcept { return 0; }
+  static std::uint32_t stripes() noexcept { return 1; }
+};
+
+// A domain of the race tests is a key table; what the works carry is its address.
+struct race_domain {
+  sluice::detail::basic_key_table<race::sync> table{as_domain()};
+
+  [[nodiscard]] sluice::hash_domain* as_domain() noexcept { return reinterpret_cast<sluice::hash_domain*>(this); }
+};
+
+template <>
+struct sluice::detail::pool_traits<race::sync> {
+  using door = sluice::basic_gate<race::sync, race_stripe>;
+  static constexpr unsigned spin_turns = 0;
+  static basic_key_table<race::sync>& table(hash_domain& domain) noexcept {
+    return reinterpret_cast<race_domain*>(&domain)->table;
+  }
+  static void hold(hash_domain& /*domain*/) noexcept {}
+  static void drop(hash_domain& /*domain*/) noexcept {}
+  static basic_worker<race::sync>*& this_worker() noexcept {
+    static std::array<basic_worker<race::sync>*, 8> of_fiber{};
+    return of_fiber[race::detail::engine::active()->self_index()];
+  }
+};
+
+// Time goes on by a millisecond whenever somebody looks; nobody waits for it.
+struct race_clock final : sluice::clock_seam {
+  sluice::steady_time now() noexcept override { return sluice::steady_time(std::chrono::milliseconds(++ticks)); }
+  int ticks = 1000;
+};
+
+// Interrupts are counted. C5: none is left over when the next work begins.
+struct race_interrupts final : sluice::interrupt_seam {
+  void admit() noexcept override {}
+  void send(pthread_t /*thread*/) noexcept override { ++sent; }
+  void consume() noexcept override { sent = 0; }
+  int sent = 0;
+};
+
+// A thread that is asked for is a fiber that waits for its body, or there is none.
+struct race_threads final : sluice::thread_seam {
+  sluice::result<sluice::named_thread> start(std::string_view /*name*/, std::move_only_function<void()> body) override {
+    if (spare == 0) {
+      return sluice::fail(EAGAIN);
+    }
+    --spare;
+    given.push_back(std::move(body));
+    ready.fetch_add(1, std::memory_order_release);
+    race::sync::wake(ready, 1);
+    return sluice::named_thread();
+  }
+  // The fiber's: runs the n-th body once there is one, or none once no more will come.
+  void run_body(unsigned n) {
+    for (;;) {
+      const std::uint32_t seen = ready.load(std::memory_order_acquire);
+      if (seen > n && given.size() > n) {
+        given[n]();
+        return;
+      }
+      if (closed) {
+        return;
+      }
+      race::sync::wait(ready, seen);
+    }
+  }
+  void close() {
+    closed = true;
+    ready.fetch_add(1000, std::memory_order_release);
+    race::sync::wake(ready, sluice::wake_all);
+  }
+
+  int spare = 0;
+  bool closed = false;
+  std::vector<std::move_only_function<void()>> given;
+  race::sync::atomic<std::uint32_t> ready{0};
+};
+
+struct wq_rig;
+
+// A work that notes what happened to it.
+struct race_job : sluice::work {
+  race_job() : work(operations) {}
+
+  static void do_run(sluice::work& w, sluice::work_context& ctx) noexcept {
+    auto& self = static_cast<race_job&>(w);
+    self.touched.update([](int& n) { ++n; });
+    ++self.runs;
+    self.began_cancelled = ctx.cancelled();
+    self.on_worker = sluice::detail::pool_traits<race::sync>::this_worker() != nullptr;
+    if (self.log != nullptr) {
+      self.log->push_back(self.number);
+    }
+    if (self.body && !self.began_cancelled) {
+      self.body(ctx);
+    }
+    self.asked = ctx.cancelled();
+  }
+  static void do_release(sluice::work& w) noexcept {
+    auto& self = static_cast<race_job&>(w);
+    race::check(self.runs == self.releases + 1, "run, then release (W1)");
+    // What a run did is there for the release, and what a release did for the next owner: these are plain.
+    self.touched.update([](int& n) { ++n; });
+    ++self.releases;
+    if (self.released) {
+      self.released();
+    }
+  }
+  static constexpr sluice::work_ops operations{do_run, do_release};
+
+  void check_done() const { race::check(runs == 1 && releases == 1, "run once and released once (W1)"); }
+  void check_untouched() const { race::check(runs == 0 && releases == 0, "a refused work never runs (W6)"); }
+
+  std::function<void(sluice::work_context&)> body;
+  std::function<void()> released;
+  std::vector<int>* log = nullptr;
+  int number = 0;
+  int runs = 0;
+  int releases = 0;
+  bool began_cancelled = false;  // also if it was asked to stop before it could look
+  bool on_worker = false;        // else on the canceller's thread
+  bool asked = false;
+  race::plain<int> touched{0};
+};
+
+struct wq_rig {
+  using engine_pool = sluice::detail::basic_pool<race::sync>;
+  using worker = sluice::detail::basic_worker<race::sync>;
+
+  static sluice::io_wq_options options(unsigned max) {
+    return {.max_bound = max, .max_unbound = max, .idle_timeout = std::chrono::milliseconds(5)};
+  }
+
+  explicit wq_rig(sluice::io_wq_options how, const char* nodes = "node:1 pu:2")
+      : options_(with_seams(how)), topology(nodes_of(nodes)), pool(options_, topology, interrupts) {}
+
+  // A worker that counts as running, for a fiber to be; it takes up one of the class's places.
+  worker* add_worker(sluice::work_class cls = sluice::work_class::bound, unsigned node = 0, bool fixed = true) {
+    worker* const made = pool.adopt_worker(pool.account_at(node, cls), fixed);
+    made->batch_limit = worker::batch_most;  // batches of more than one are what is to be raced
+    return made;
+  }
+
+  // The domain is made by the first job that has a key.
+  void set_key(race_job& job, std::uint64_t key) {
+    if (domain == nullptr) {
+      domain = std::make_shared<race_domain>();
+    }
+    job.set_key(*domain->as_domain(), key);
+  }
+  // Returns whether it was accepted.
+  bool submit(race_job& job) { return pool.submit(job, nullptr).has_value(); }
+  sluice::work_handle submit_tracked(race_job& job) {
+    sluice::work_handle handle;
+    race::check(pool.submit(job, &handle).has_value(), "accepted");
+    return handle;
+  }
+  void stop(sluice::stop_policy policy = sluice::stop_policy::run_queued) {
+    race::check(pool.stop(policy, sluice::no_deadline).finished, "stop ends");
+    threads.close();
+  }
+
+  race_clock clock;
+  race_interrupts interrupts;
+  race_threads threads;
+  std::shared_ptr<race_domain> domain;
+  std::array<race_job, 6> jobs;
+  std::vector<int> log;
+
+ private:
+  sluice::io_wq_options with_seams(sluice::io_wq_options how) {
+    how.clock = &clock;
+    how.threads = &threads;
+    how.interrupts = &interrupts;
+    return how;
+  }
+  static const sluice::detail::topology& nodes_of(const char* nodes) {
+    static const auto one = *sluice::detail::topology::discover("node:1 pu:2");
+    static const auto two = *sluice::detail::topology::discover("node:2 pu:1");
+    return std::string_view(nodes).starts_with("node:2") ? two : one;
+  }
+  sluice::io_wq_options options_;
+  const sluice::detail::topology& topology;
+
+ public:
+  engine_pool pool;
+};
+
+inline constexpr race::options wq_schedules{.schedules = 100'000};

@@ -1,0 +1,259 @@
+// Goal: no work is lost, doubled or stranded between submitters, workers that fall idle or leave, and a stop.
+// Method: the engine on the deterministic scheduler; each scenario ends in a stop, so work that nobody runs is a deadlock.
+#include "race/wq_rig.h"
+
+namespace {
+
+using namespace sluice;
+
+template <class Scenario>
+void explore(Scenario scenario, race::options how = wq_schedules) {
+  const race::report found = race::explore(how, scenario);
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// P5 W7: park against wake: a worker falls idle while works come.
+TEST(RaceWq, ParkAgainstWake) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    auto* const one = rig->add_worker();
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+      race::check(!rig->jobs[0].began_cancelled && !rig->jobs[1].began_cancelled, "run, not given up");
+    });
+  });
+}
+
+// P5: two submitters, two workers.
+TEST(RaceWq, TwoSubmittersTwoWorkers) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    auto done = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+    for (int i = 0; i < 2; ++i) {
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    const auto submitter = [=](std::size_t first) {
+      race::check(rig->submit(rig->jobs[first]) && rig->submit(rig->jobs[first + 1]), "accepted");
+      done->fetch_add(1, std::memory_order_seq_cst);
+      race::sync::wake(*done, wake_all);
+    };
+    run.thread([=] { submitter(0); });
+    run.thread([=] {
+      submitter(2);
+      while (done->load(std::memory_order_seq_cst) == 1) {
+        race::sync::wait(*done, 1);
+      }
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+    });
+  });
+}
+
+// X3 W6 W7: submit against stop: refused and untouched, or accepted and over when stop returns.
+TEST(RaceWq, SubmitAgainstStop) {
+  for (const stop_policy policy : {stop_policy::run_queued, stop_policy::cancel_queued}) {
+    explore([policy](race::run& run) {
+      auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+      auto* const one = rig->add_worker();
+      auto accepted = std::make_shared<std::array<bool, 2>>();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+      run.thread([=] {
+        (*accepted)[0] = rig->submit(rig->jobs[0]);
+        (*accepted)[1] = rig->submit(rig->jobs[1]);
+      });
+      run.thread([=] { rig->stop(policy); });
+      run.after([=] {
+        race::check((*accepted)[0] || !(*accepted)[1], "after one refusal all are refused");
+        for (std::size_t i = 0; i < 2; ++i) {
+          (*accepted)[i] ? rig->jobs[i].check_done() : rig->jobs[i].check_untouched();
+        }
+      });
+    });
+  }
+}
+
+// P3 P4 P5: an idle time-out against a submit: the worker looks again before it leaves, or another is created.
+TEST(RaceWq, SpawnAgainstTimeout) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    rig->threads.spare = 1;  // the second creation fails, and the rescuer is there for what is left
+    auto* const one = rig->add_worker(work_class::bound, 0, false);
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] { rig->threads.run_body(0); });
+    rig->pool.expect_rescuer();
+    run.thread([=] { rig->pool.rescuer_loop(); });
+    rig->pool.expect_manager();
+    run.thread([=] { rig->pool.manager_loop(); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
+// P10 X4: no thread can be created: the rescuer runs what is queued.
+TEST(RaceWq, RescuerAgainstFailedCreation) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    rig->pool.expect_rescuer();
+    rig->pool.expect_manager();
+    run.thread([=] { rig->pool.rescuer_loop(); });
+    run.thread([=] { rig->pool.manager_loop(); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
+// P6 P8: the first work of a batch blocks, and says so, until the second has run: that one must be taken over.
+TEST(RaceWq, RegionAgainstBatch) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    auto second_ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+    for (int i = 0; i < 2; ++i) {
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    rig->jobs[0].body = [=](work_context&) {
+      auto& self = *sluice::detail::pool_traits<race::sync>::this_worker();
+      self.pool.enter_region(self);
+      while (second_ran->load(std::memory_order_acquire) == 0) {
+        race::sync::wait(*second_ran, 0);
+      }
+      self.pool.leave_region(self);
+    };
+    rig->jobs[1].body = [=](work_context&) {
+      second_ran->store(1, std::memory_order_release);
+      race::sync::wake(*second_ran, 1);
+    };
+    run.thread([=] {
+      std::array<work*, 2> both{&rig->jobs[0], &rig->jobs[1]};
+      const auto accepted = rig->pool.submit(std::span<work* const>(both));
+      race::check(accepted.has_value() && *accepted == 2, "both accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
+// P5: it blocks without saying so: the sampler finds it, takes the rest of its batch away, and somebody else runs that.
+TEST(RaceWq, SilentBlockAgainstSampler) {
+  explore(
+      [](race::run& run) {
+        auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+        auto second_ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+        for (int i = 0; i < 2; ++i) {
+          auto* const one = rig->add_worker();
+          run.thread([=] { rig->pool.worker_loop(*one); });
+        }
+        rig->jobs[0].body = [=](work_context&) {
+          while (second_ran->load(std::memory_order_acquire) == 0) {
+            race::sync::wait(*second_ran, 0);
+          }
+        };
+        rig->jobs[1].body = [=](work_context&) {
+          second_ran->store(1, std::memory_order_release);
+          race::sync::wake(*second_ran, 1);
+        };
+        rig->pool.expect_manager();
+        run.thread([=] { rig->pool.manager_loop(); });
+        run.thread([=] {
+          std::array<work*, 2> both{&rig->jobs[0], &rig->jobs[1]};
+          race::check(rig->pool.submit(std::span<work* const>(both)).has_value(), "accepted");
+          rig->stop();
+        });
+        run.after([=] {
+          rig->jobs[0].check_done();
+          rig->jobs[1].check_done();
+        });
+      },
+      {.schedules = 100'000, .max_timeouts = 40});
+}
+
+// P1: a lowered limit against workers that fall idle: one stays, and the work is run.
+TEST(RaceWq, LoweredLimitAgainstIdle) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    for (int i = 0; i < 2; ++i) {
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    run.thread([=] { static_cast<void>(rig->pool.set_max(work_class::bound, 1)); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
+// A submit that waits for room is not forgotten, nor stopped for ever.
+TEST(RaceWq, WaitForRoomAgainstDequeue) {
+  explore([](race::run& run) {
+    io_wq_options how = wq_rig::options(1);
+    how.queue_limit = 1;
+    how.full = when_full::wait;
+    how.full_wait = std::chrono::hours(1);
+    auto rig = std::make_shared<wq_rig>(how);
+    auto* const one = rig->add_worker();
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        const auto accepted = rig->pool.submit(rig->jobs[i], nullptr);
+        race::check(accepted.has_value() || accepted.error().value() == ETIMEDOUT, "accepted, or too late");
+        rig->jobs[i].number = accepted ? 1 : 0;
+      }
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 3; ++i) {
+        rig->jobs[i].number == 1 ? rig->jobs[i].check_done() : rig->jobs[i].check_untouched();
+      }
+    });
+  });
+}
+
+// Work on a node whose class is at its limit elsewhere: a worker of another node takes it rather than let it wait.
+TEST(RaceWq, WorkOfANodeWithoutWorkers) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1), "node:2 pu:1");
+    auto* const one = rig->add_worker(work_class::bound, 1);
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
+}  // namespace
