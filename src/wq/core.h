@@ -22,6 +22,7 @@ class key_table final : public basic_key_table<os_sync> {
 template <>
 struct pool_traits<os_sync> {
   using door = gate;
+  static constexpr unsigned linger_turns = 48;
   [[nodiscard]] static basic_key_table<os_sync>& table(hash_domain& domain) noexcept { return domain.table(); }
   static void hold(hash_domain& domain) noexcept { domain.get(); }
   static void drop(hash_domain& domain) noexcept { domain.put(); }

@@ -57,6 +57,7 @@ namespace sluice::detail {
 //   door                                    a basic_gate over Sync
 //   table(domain) → basic_key_table<Sync>&  hold(domain), drop(domain): a count of it
 //   this_worker() → basic_worker<Sync>*&    of the calling thread
+//   linger_turns                            how often a worker looks out for more before it sleeps
 template <class Sync>
 struct pool_traits;
 
@@ -187,6 +188,7 @@ class basic_pool {
 
   // pool_worker.h
   [[nodiscard]] bool fetch(worker& self) noexcept;
+  [[nodiscard]] bool linger(worker& self) noexcept;
   [[nodiscard]] bool fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept;
   void detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept SLUICE_REQUIRES(from.lock);
   [[nodiscard]] bool take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept;

@@ -31,7 +31,7 @@ void basic_pool<Sync>::worker_loop(worker& self) noexcept {
     if (surplus) {
       break;
     }
-    if (fetch(self)) {
+    if (fetch(self) || (linger(self) && fetch(self))) {
       run_batch(self);
     } else if (!idle(self)) {
       break;
@@ -54,6 +54,20 @@ bool basic_pool<Sync>::fetch(worker& self) noexcept {
     if (&other != self.home && !other.nothing_to_do() && fetch_from(self, other, now, true)) {
       return true;
     }
+  }
+  return false;
+}
+
+// Before it sleeps, a worker that just had works looks out for more for a microsecond or two: a sleep and a wake cost the
+// two threads more than that. Returns whether there are some.
+template <class Sync>
+bool basic_pool<Sync>::linger(worker& self) noexcept {
+  const bool worked = std::exchange(self.worked, false);
+  for (unsigned turn = 0; worked && turn < traits::linger_turns; ++turn) {
+    if (!self.home->nothing_to_do()) {
+      return true;
+    }
+    Sync::relax();
   }
   return false;
 }
@@ -199,6 +213,7 @@ void basic_pool<Sync>::run_batch(worker& self) noexcept {
     }
   }
   end_run(self);
+  self.worked = true;
   self.last_batch = self.released;
   if (self.passes != 0) {
     door_.leave(self.passes);  // all of the batch at once: it is the last thing that stop waits for

@@ -70,6 +70,7 @@ struct basic_worker {
   unsigned passes = 0;      // of the pool's gate that it has to give back
   unsigned last_batch = 0;  // works that the batch before had
   bool was_woken = false;
+  bool worked = false;        // since it last lingered
 
   alignas(64) basic_spin_lock<Sync> lock;
   work_list batch SLUICE_GUARDED_BY(lock);

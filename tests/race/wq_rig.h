@@ -43,7 +43,7 @@ struct race_domain {
 template <>
 struct sluice::detail::pool_traits<race::sync> {
   using door = sluice::basic_gate<race::sync, race_stripe>;
-  static constexpr unsigned spin_turns = 0;
+  static constexpr unsigned linger_turns = 1;
   static basic_key_table<race::sync>& table(hash_domain& domain) noexcept {
     return reinterpret_cast<race_domain*>(&domain)->table;
   }
