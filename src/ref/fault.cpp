@@ -21,9 +21,9 @@ std::array<std::atomic<bool>, refcount_fault_kinds> reported{};
 void write_report(const refcount_fault_report& report) noexcept {
   std::array<char, message_bytes> text;
   const int length =
-      std::snprintf(text.data(), text.size(), "sluice: refcount: %s: %s at %p, count was %d; it is never freed\n",
+      std::snprintf(text.data(), text.size(), "sluice: refcount: %s: %s at %p, count was %lld; it is never freed\n",
                     to_string(report.fault), report.owner.type != nullptr ? report.owner.type : "unnamed object",
-                    report.owner.object, report.found);
+                    report.owner.object, static_cast<long long>(report.found));
   const auto bytes = static_cast<std::size_t>(std::clamp(length, 0, static_cast<int>(text.size()) - 1));
   // One write, so that reports of several threads do not mix. A stderr that cannot be written has no substitute.
   static_cast<void>(!::write(STDERR_FILENO, text.data(), bytes));
@@ -66,7 +66,7 @@ void abort_on_refcount_fault(const refcount_fault_report& report) noexcept {
   std::abort();
 }
 
-void detail::refcount_faulted(refcount_fault fault, refcount_owner owner, std::int32_t found) noexcept {
+void detail::refcount_faulted(refcount_fault fault, refcount_owner owner, std::int64_t found) noexcept {
   installed.load(std::memory_order_acquire)({.fault = fault, .owner = owner, .found = found});
 }
 

@@ -37,7 +37,7 @@ class RaceRefcount : public testing::Test {
 
 // One object: its contents, its count, how often it was released.
 struct object {
-  explicit object(int owners) : users(owners) {}
+  explicit object(std::uint32_t owners) : users(owners) {}
   count users;
   race::plain<int> written[3];
   race::plain<int> releases{0};

@@ -2,7 +2,8 @@
 
 usage: codegen_get_put.py OBJECT
 The object holds sluice_codegen_get and sluice_codegen_put (src/ref/codegen.cpp). In each there must be exactly one locked
-instruction, no compare-exchange, and no cycle in the flow of control.
+instruction, no compare-exchange, and no cycle in the flow of control. On x86-64 the instruction must not hand out the old
+value either (xadd): the flags say it all.
 """
 
 import re
@@ -55,6 +56,7 @@ def faults(code: list[tuple[int, str]]) -> list[str]:
     if atomics != 1:
         wrong.append(f"{atomics} atomic instructions instead of one")
     wrong += [f"a compare-exchange: {text}" for _, text in code if COMPARE_EXCHANGE.search(text)]
+    wrong += [f"the old value is fetched: {text}" for _, text in code if "xadd" in text]
     loop = in_cycle(code)
     if loop is not None:
         wrong.append(f"a loop through: {loop}")

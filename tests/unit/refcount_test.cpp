@@ -28,20 +28,20 @@ class Refcount : public testing::Test {
   ~Refcount() override { set_refcount_fault_handler(before_); }
 
   static void expect_leaked(refcount& count) {
-    EXPECT_EQ(count.read(), static_cast<std::uint32_t>(refcount::saturated));
+    EXPECT_EQ(count.read(), refcount::saturated);
     for (int i = 0; i < 100; ++i) {
       EXPECT_FALSE(count.put());
       EXPECT_FALSE(count.sub_and_test(1));
       EXPECT_FALSE(count.put_if_one());
     }
-    EXPECT_EQ(count.read(), static_cast<std::uint32_t>(refcount::saturated));
+    EXPECT_EQ(count.read(), refcount::saturated);
   }
 
  private:
   refcount_fault_handler before_;
 };
 
-constexpr std::int32_t top = refcount::max_count;
+constexpr std::uint32_t top = refcount::max_count;
 
 TEST_F(Refcount, R1_StartsAtOneAndTheLastPutSaysSo) {
   refcount count;
@@ -112,6 +112,38 @@ TEST_F(Refcount, R2_OverflowReportsAndLeaks) {
   EXPECT_EQ(recorded[0].fault, refcount_fault::add_overflow);
   EXPECT_EQ(recorded[0].found, top);
   expect_leaked(count);
+}
+
+TEST_F(Refcount, TheTopIsReachedAndLeft) {
+  refcount count(top - 1);
+  count.get();
+  EXPECT_EQ(count.read(), top);
+  EXPECT_FALSE(count.put());
+  EXPECT_TRUE(count.get_unless_zero());
+  EXPECT_TRUE(count.put_unless_one());
+  EXPECT_FALSE(count.put_if_one());
+  EXPECT_EQ(count.read(), top - 1);
+  EXPECT_TRUE(recorded.empty());
+}
+
+// Every faulty count that a step can meet, at the borders of the signed and the unsigned range.
+TEST_F(Refcount, R2_EveryCountOutsideTheRangeFaultsOnGetAndOnPut) {
+  for (const std::uint32_t wrong : {0U, top + 1, top + 2, refcount::saturated - 1, refcount::saturated, ~0U - 1, ~0U}) {
+    recorded.clear();
+    refcount up(wrong);
+    up.get();
+    ASSERT_EQ(recorded.size(), 1U) << wrong;
+    EXPECT_EQ(recorded[0].fault, wrong == 0 ? refcount_fault::add_from_zero : refcount_fault::add_overflow) << wrong;
+    EXPECT_EQ(recorded[0].found, static_cast<std::int32_t>(wrong)) << wrong;
+    expect_leaked(up);
+    recorded.clear();
+    refcount down(wrong);
+    EXPECT_FALSE(down.put());
+    ASSERT_EQ(recorded.size(), 1U) << wrong;
+    EXPECT_EQ(recorded[0].fault, refcount_fault::sub_underflow) << wrong;
+    EXPECT_EQ(recorded[0].found, static_cast<std::int32_t>(wrong)) << wrong;
+    expect_leaked(down);
+  }
 }
 
 TEST_F(Refcount, R2_AddBeyondTheTopReportsAndLeaks) {

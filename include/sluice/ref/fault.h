@@ -19,7 +19,7 @@ namespace sluice {
 
 // The kernel's five (include/linux/refcount.h).
 enum class refcount_fault : std::uint8_t {
-  add_overflow,           // a get or add beyond 2^31 - 1, or on a saturated count
+  add_overflow,           // a get or add beyond 2^31, or on a saturated count
   add_not_zero_overflow,  // the same in get_unless_zero or add_not_zero
   add_from_zero,          // a get on a count that was 0: use after free
   sub_underflow,          // more puts than gets
@@ -39,7 +39,8 @@ struct refcount_owner {
 struct refcount_fault_report {
   refcount_fault fault;
   refcount_owner owner;
-  std::int32_t found;  // what the count was before the faulty operation
+  // What the count was before the faulty operation; about that, if others worked on it at the same time.
+  std::int64_t found;
 };
 
 using refcount_fault_handler = void (*)(const refcount_fault_report& report) noexcept;
@@ -58,7 +59,7 @@ namespace detail {
 
 // Calls the handler. Out of line and cold, so that a get stays one instruction and a predicted branch.
 [[gnu::cold, gnu::noinline]] void refcount_faulted(refcount_fault fault, refcount_owner owner,
-                                                   std::int32_t found) noexcept;
+                                                   std::int64_t found) noexcept;
 
 template <class Type>
 [[nodiscard]] consteval auto type_name_chars() {

@@ -15,9 +15,12 @@
 // Ownership:      the object owns itself; each count belongs to somebody, best a ref<T> (ref.h).
 // Thread safety:  any thread that owns a count may get() and put(). get_unless_zero() also needs the memory kept.
 // Blocking:       never, but put_and_lock takes the lock when it seems to be the last. Release runs on the putting
-// thread. Ordering:       what any thread did before put() is visible to the release (R4). Errors:         none.
-// Overflow, underflow, resurrection report with the object's type and address, and saturate: it leaks. Limits: 2^31 - 1
-// counts. 4 bytes. Invariants:     R1 R2 R3 R4 R5 R6
+//                 thread.
+// Ordering:       what any thread did before put() is visible to the release (R4).
+// Errors:         none. Overflow, underflow, resurrection report with the object's type and address, and saturate: it
+//                 leaks.
+// Limits:         2^31 counts. 4 bytes.
+// Invariants:     R1 R2 R3 R4 R5 R6
 #pragma once
 
 #include <cstdint>
