@@ -6,6 +6,7 @@
 #include <chrono>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -133,6 +134,31 @@ TEST(GateStripes, AreAPowerOfTwoUpTo64) {
   EXPECT_TRUE(std::has_single_bit(this_core::stripes()));
   EXPECT_LE(this_core::stripes(), 64U);
   EXPECT_EQ(sizeof(gate), 128U);
+}
+
+// The promise that a gate of restartable_core stands on, in one thread.
+TEST(RestartableCore, AddsToOneNumberUnlessItIsToStop) {
+  const std::uint32_t count = restartable_core::numbers();
+  if (count == 0) {
+    GTEST_SKIP() << "no restartable sequences here";
+  }
+  std::vector<core_number<>> numbers(count);
+  std::atomic<std::uint32_t> stop{0};
+  const auto sum = [&numbers] {
+    std::int64_t all = 0;
+    for (const core_number<>& each : numbers) {
+      all += each.value.load(std::memory_order_relaxed);
+    }
+    return all;
+  };
+  EXPECT_TRUE(restartable_core::add(numbers.data(), count, stop, 5));
+  EXPECT_TRUE(restartable_core::add(numbers.data(), count, stop, -7));
+  EXPECT_EQ(sum(), -2);
+  EXPECT_FALSE(restartable_core::add(numbers.data(), 0, stop, 1)) << "a core beyond the numbers";
+  stop.store(1, std::memory_order_relaxed);
+  restartable_core::fence();
+  EXPECT_FALSE(restartable_core::add(numbers.data(), count, stop, 1));
+  EXPECT_EQ(sum(), -2);
 }
 
 TEST(GateDeathTest, LeaveWithoutEnterDies) {

@@ -5,21 +5,29 @@
 //   door_.close_and_wait();                                         // the owner: nobody is inside, nobody comes
 //
 // A shared counter would do, but every enter and leave would drag its cache line between cores. So while the gate is
-// open each core counts on a stripe of its own (the idea of the kernel's percpu_ref), and close() gathers them.
+// open each core counts on its own (the idea of the kernel's percpu_ref), and close() gathers.
 //
 // Naive: stripes plus a flag "closed". Enter adds to its stripe, then looks at the flag; close sets the flag, then adds
 // up the stripes: both sides store, then load something else, which needs a full barrier on each enter. And the sum is
 // not a count: one who enters on stripe A and leaves on stripe B while close is between them is missed on A and
 // subtracted on B: zero, with somebody inside.
 //
-// Right: there is no flag to race with. close() swaps each stripe for a mark, and the stripe's own modification order
-// decides, one read-modify-write against another on one word:
+// Right, with stripes: there is no flag to race with. close() swaps each stripe for a mark, and the stripe's own
+// modification order decides, one read-modify-write against another on one word:
 //   - an enter whose add finds a number is in, and that number includes it when close() takes it;
 //   - an enter whose add finds the mark is out (what it added to the mark means nothing);
 //   - a leave whose subtraction finds a number is in what close() takes; one that finds the mark subtracts from the
 //     common count instead.
 // Numbers of single stripes may be negative; their sum, the common count, is exact once all are marked. Until then a
 // bias keeps it far above zero. So exactly one step brings it to zero: the last leave, or close() if nobody is inside.
+//
+// Right, and without a locked instruction, where the kernel can restart a sequence (this_core.h): each core has a number
+// besides, which is added to unless closing_ is set, and there is one stripe for all who cannot. close() sets closing_,
+// fences, and only then looks:
+//   - an enter or a leave that added before the fence is in the numbers, which nobody changes after it;
+//   - an enter that did not has seen closing_, and is out;
+//   - a leave that did not has seen closing_, and subtracts from the stripe: in what close() takes from it, or, at the
+//     mark, from the common count.
 //
 //   state            try_enter    leave                   close               wait
 //   open             true         -n on a stripe          gathers, marks      waits
@@ -34,18 +42,12 @@
 // Thread safety:  any thread. After one try_enter() has failed, all that happen after it fail.
 // Blocking:       only wait(), wait_until(), close_and_wait(). Do not wait while inside.
 // Limits:         2^31 inside at once; one close for ever (a gate does not open again).
-// Cost:           open: enter or leave one read-modify-write on the core's own line and one shared read. Bytes: 128 and
-//                 64 per stripe: the next power of two of the cores, at most 64; or 1 with gate_width::narrow.
+// Cost:           open: enter or leave one plain add on the core's own line, one shared read and a call; without
+//                 restartable sequences one read-modify-write there. close() of a wide gate interrupts the other cores
+//                 once. Bytes: 128 and 64 per core and for the stripe; without the sequences, or with more than 64
+//                 cores, 64 per stripe: the next power of two of the cores, at most 64. gate_width::narrow: one stripe.
 // Destroy:        after wait() has returned to all waiters, or in the drained callback, when no try_enter() can begin.
 #pragma once
-
-#include <sched.h>
-#if __has_include(<sys/rseq.h>) && (defined(__x86_64__) || defined(__aarch64__))
-#include <sys/rseq.h>
-#if defined(RSEQ_SIG)
-#define SLUICE_HAS_RSEQ 1  // glibc 2.35 and later
-#endif
-#endif
 
 #include <atomic>
 #include <cstdint>
@@ -54,32 +56,17 @@
 
 #include "sluice/base/check.h"
 #include "sluice/base/sync.h"
+#include "sluice/ref/this_core.h"
 
 namespace sluice {
-
-// Which stripe the calling thread uses: that of the core it runs on. A stale answer costs time, never correctness.
-struct this_core {
-  [[nodiscard]] static std::uint32_t index() noexcept {
-#if defined(SLUICE_HAS_RSEQ)
-    // The kernel keeps the number up to date in the thread's own memory (rseq(2)); a call would cost as much as the
-    // rest of an enter. 0 if the kernel does not: then all share a stripe.
-    auto* area = static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset;
-    return std::atomic_ref<std::uint32_t>(reinterpret_cast<struct ::rseq*>(area)->cpu_id_start)
-        .load(std::memory_order_relaxed);  // relaxed: a hint, written by the kernel
-#else
-    return static_cast<std::uint32_t>(::sched_getcpu());  // -1 (no such call) shares the last stripe
-#endif
-  }
-  // The cores that there may be, as a power of two, at most 64.
-  [[nodiscard]] static std::uint32_t stripes() noexcept;
-};
 
 enum class gate_width : std::uint8_t {
   wide,    // a stripe per core: for what many threads enter all the time
   narrow,  // one stripe: for what there are thousands of
 };
 
-template <class Sync = os_sync, class Stripe = this_core>
+// Core says where a thread counts: as this_core, or as restartable_core.
+template <class Sync = os_sync, class Core = restartable_core>
 class basic_gate {
  public:
   // The most that enter or leave in one step, and that may be inside at once.
@@ -87,7 +74,10 @@ class basic_gate {
 
   // Open, nobody inside. Throws bad_alloc.
   explicit basic_gate(gate_width width = gate_width::wide)
-      : mask_((width == gate_width::wide ? Stripe::stripes() : 1) - 1), stripes_(new stripe[mask_ + 1]) {}
+      : count_(width == gate_width::wide ? numbers() : 0),
+        mask_((width == gate_width::wide && count_ == 0 ? Core::stripes() : 1) - 1),
+        numbers_(count_ == 0 ? nullptr : new core_number<Sync>[count_]),
+        stripes_(new core_number<Sync>[mask_ + 1]) {}
   basic_gate(const basic_gate&) = delete;
   basic_gate& operator=(const basic_gate&) = delete;
   ~basic_gate() = default;
@@ -96,6 +86,9 @@ class basic_gate {
   // Requires: 0 < passes <= max_passes.
   [[nodiscard]] bool try_enter(std::int64_t passes = 1) noexcept {
     check_passes(passes);
+    if (add_unlocked(passes)) [[likely]] {
+      return true;
+    }
     // relaxed: a shortcut that keeps late comers off the stripes; the stripe decides.
     if (closing_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
       return false;
@@ -108,6 +101,9 @@ class basic_gate {
   // Requires: as many of a try_enter() that returned true, not yet left; 0 < passes <= max_passes.
   void leave(std::int64_t passes = 1) noexcept {
     check_passes(passes);
+    if (add_unlocked(-passes)) [[likely]] {
+      return;
+    }
     // release: our work before the end; close() takes it over with the stripe, the common count with its own RMW.
     if (mine().fetch_sub(passes, std::memory_order_release) >= mark_floor) [[unlikely]] {
       leave_common(passes);
@@ -127,10 +123,10 @@ class basic_gate {
     }
     drained_callback_ = on_drained;
     drained_context_ = context;
-    std::int64_t inside = 0;
+    std::int64_t inside = take_numbers();
     for (std::uint32_t i = 0; i <= mask_; ++i) {
       // acquire: takes over what came before each leave. release: closing_ and the callback, to whoever finds the mark.
-      inside += stripes_[i].count.exchange(mark, std::memory_order_acq_rel);
+      inside += stripes_[i].value.exchange(mark, std::memory_order_acq_rel);
     }
     add_common(inside - bias);
     return true;
@@ -166,11 +162,38 @@ class basic_gate {
   // More than can be inside.
   static constexpr std::int64_t bias = std::int64_t{1} << 40;
 
-  struct alignas(64) stripe {
-    typename Sync::template atomic<std::int64_t> count{0};
-  };
+  static constexpr bool restarts = requires { Core::numbers(); };
 
-  [[nodiscard]] auto& mine() noexcept { return stripes_[Stripe::index() & mask_].count; }
+  static std::uint32_t numbers() noexcept {
+    if constexpr (restarts) {
+      return Core::numbers();
+    } else {
+      return 0;
+    }
+  }
+  // Counts on this core's number. Returns false if it has none, or the gate is closing.
+  [[nodiscard]] bool add_unlocked(std::int64_t change) noexcept {
+    if constexpr (restarts) {
+      return count_ != 0 && Core::add(numbers_.get(), count_, closing_, change);
+    } else {
+      return false;
+    }
+  }
+  // What the cores have counted. Requires: closing_ is set.
+  [[nodiscard]] std::int64_t take_numbers() noexcept {
+    std::int64_t sum = 0;
+    if constexpr (restarts) {
+      if (count_ != 0) {
+        Core::fence();
+      }
+      for (std::uint32_t i = 0; i < count_; ++i) {
+        sum += numbers_[i].value.load(std::memory_order_relaxed);  // relaxed: the fence orders them
+      }
+    }
+    return sum;
+  }
+
+  [[nodiscard]] auto& mine() noexcept { return stripes_[Core::index() & mask_].value; }
 
   [[gnu::cold, gnu::noinline]] void leave_common(std::int64_t passes) noexcept { add_common(-passes); }
   static void check_passes(std::int64_t passes) noexcept {
@@ -194,8 +217,10 @@ class basic_gate {
   }
 
   // Constant, or written once.
-  const std::uint32_t mask_;
-  const std::unique_ptr<stripe[]> stripes_;
+  const std::uint32_t count_;  // of the numbers; 0: none
+  const std::uint32_t mask_;   // of the stripes
+  const std::unique_ptr<core_number<Sync>[]> numbers_;
+  const std::unique_ptr<core_number<Sync>[]> stripes_;
   typename Sync::template atomic<std::uint32_t> closing_{0};
   void (*drained_callback_)(void*) noexcept = nullptr;  // written by the closer before it marks a stripe
   void* drained_context_ = nullptr;
