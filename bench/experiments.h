@@ -14,6 +14,8 @@ report run_ref();
 report run_dispatch();
 // bench/blocked.cpp
 report run_blocked();
+// bench/scale.cpp
+report run_scale();
 
 struct experiment {
   std::string_view name;
@@ -28,6 +30,8 @@ inline constexpr std::array experiments{
                &run_dispatch},
     experiment{"blocked", "workers that block: who takes over, and whether others notice; beside pools and io_uring",
                &run_blocked},
+    experiment{"scale", "ten million works, a million keys, ten thousand workers, sixteen submitters, eight nodes",
+               &run_scale},
 };
 
 }  // namespace bench
