@@ -1,6 +1,9 @@
 // sluice-bench EXPERIMENT [--json]
 //
 // Exit status: 0 every target is held, 1 one is not (or a peer could not be run), 2 wrong usage.
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -41,7 +44,20 @@ int help() {
   return exit_held;
 }
 
+// A round waits for every work that it submitted: one that is lost would keep it for ever. The slowest experiment takes a
+// minute or two, on a loaded machine a few.
+void end_if_it_hangs() {
+  constexpr unsigned limit_s = 900;
+  ::signal(SIGALRM, [](int) {
+    constexpr std::string_view text = "sluice-bench: hangs; a work was lost\n";
+    static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
+    ::_exit(exit_missed);
+  });
+  ::alarm(limit_s);
+}
+
 int run(const bench::experiment& chosen, bool as_json) {
+  end_if_it_hangs();
   const bench::report found = chosen.run();
   const std::string text = as_json ? found.json() : found.table();
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
