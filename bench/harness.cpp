@@ -136,6 +136,10 @@ std::chrono::nanoseconds cpu_time() noexcept {
   return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+std::chrono::nanoseconds thread_cpu_time() noexcept {
+  return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
 sample timed(unsigned threads, std::uint64_t operations, const std::function<void(unsigned)>& body) {
   using clock = std::chrono::steady_clock;
   const std::vector<std::size_t> cores = usable_cores();
@@ -152,7 +156,7 @@ sample timed(unsigned threads, std::uint64_t operations, const std::function<voi
         arrived.fetch_add(1, std::memory_order_acq_rel);
         while (arrived.load(std::memory_order_acquire) != threads) {
         }
-        turning[i] = read_clock(CLOCK_THREAD_CPUTIME_ID);
+        turning[i] = thread_cpu_time();
         spans[i].first = clock::now();
         body(i);
         spans[i].second = clock::now();

@@ -169,6 +169,9 @@ class report {
 
 // CPU time of this process so far.
 [[nodiscard]] std::chrono::nanoseconds cpu_time() noexcept;
+// The same of the calling thread. What one thread does alone is measured with it: nobody else's work on the machine is in
+// it, nor the thread's own sleep.
+[[nodiscard]] std::chrono::nanoseconds thread_cpu_time() noexcept;
 
 // Makes the compiler believe that the value is used.
 template <class Value>
