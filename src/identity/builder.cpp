@@ -262,7 +262,7 @@ class capturing {
  private:
   [[nodiscard]] bool wants(identity_field one) const noexcept { return has(which_, one) && !refusal_; }
   void refused(identity_field field, const std::error_code& code) {
-    refusal_ = identity_refusal{.field = field, .code = code, .why = "cannot be read: " + code.message()};
+    refusal_ = identity_refusal{.field = field, .code = code, .why = "cannot be captured: " + code.message()};
   }
   // Hands a captured value to `use`, or keeps its error.
   template <class Value, class Use>

@@ -17,6 +17,32 @@ result<void> wardrobe::restore() {
   return {};
 }
 
+void wardrobe::forget_unchanged() {
+  const auto keep = [this](part one, bool other) {
+    if (!other) {
+      changed_ &= static_cast<std::uint8_t>(~one);
+    }
+  };
+  // What cannot be read counts as changed.
+  if (differs(parts_of_credentials) && read_credentials(seen_, calls_)) {
+    keep(part_uid, seen_.uid != own_.uid || seen_.fs_uid != own_.fs_uid);
+    keep(part_gid, seen_.gid != own_.gid || seen_.fs_gid != own_.fs_gid);
+    keep(part_groups, seen_.groups != own_.groups);
+    keep(part_capabilities, seen_.capabilities != own_.capabilities);
+  }
+  if (differs(part_directory)) {
+    const result<directory_key> here = key_of_directory(AT_FDCWD, calls_);
+    keep(part_directory, !here || *here != own_directory_->key());
+  }
+  if (differs(part_priority)) {
+    keep(part_priority, calls_.ioprio_get() != own_priority_);
+  }
+  if (differs(part_cgroup)) {
+    const result<bool> there = own_group_->holds_this_thread(calls_);
+    keep(part_cgroup, !there || !*there);
+  }
+}
+
 result<void> wardrobe::restore_credentials() {
   if (!differs(parts_of_credentials)) {
     return {};

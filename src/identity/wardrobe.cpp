@@ -60,7 +60,11 @@ result<void> wardrobe::change(const identity* who) noexcept {
     return done;
   }
   // Half dressed, or half restored. Half dressed is mended by restoring; there is nothing to mend a restore with.
-  if (who == nullptr || !attempt([this] { return restore(); })) {
+  const auto mend = [this] {
+    forget_unchanged();
+    return restore();
+  };
+  if (who == nullptr || !attempt(mend)) {
     broken_ = true;
   }
   remember(nullptr);

@@ -91,6 +91,8 @@ class wardrobe {
   [[nodiscard]] result<void> dress_credentials(const credentials* now, const credentials& next);
   [[nodiscard]] result<void> change_ids(const credentials* now, const credentials& next);
 
+  // After a call that failed: what is as it was needs no restoring, which the thread may have no right to.
+  void forget_unchanged();
   [[nodiscard]] result<void> restore();
   [[nodiscard]] result<void> restore_credentials();
   [[nodiscard]] result<void> restore_directory();
