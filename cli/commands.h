@@ -24,4 +24,7 @@ struct standard_streams {
 // Adds `serve`. The returned function runs it; call it if the subcommand was chosen.
 [[nodiscard]] std::function<int()> add_serve(CLI::App& program, standard_streams given);
 
+// Adds `doctor`.
+[[nodiscard]] std::function<int()> add_doctor(CLI::App& program);
+
 }  // namespace sluice::cli

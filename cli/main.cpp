@@ -51,17 +51,20 @@ int main(int argc, char** argv) {
   program.set_version_flag("--version", SLUICE_VERSION);
   program.require_subcommand(1);
   const std::function<int()> serve = sluice::cli::add_serve(program, given);
-  if (argc > 1 && argv[1][0] != '-' && !is_command(program, argv[1])) {
+  const std::function<int()> doctor = sluice::cli::add_doctor(program);
+  const std::string command = argc > 1 && is_command(program, argv[1]) ? argv[1] : "";
+  if (argc > 1 && argv[1][0] != '-' && command.empty()) {
     return complain(fmt::format("'{}' is no command (try: sluice --help)", argv[1]));
   }
   try {
     program.parse(argc, argv);
-    return serve();
+    return command == "doctor" ? doctor() : serve();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
       return program.exit(error);  // --help, --version
     }
-    return complain(fmt::format("{} (try: sluice serve --help)", error.what()));
+    const std::string help = command.empty() ? "sluice --help" : "sluice " + command + " --help";
+    return complain(fmt::format("{} (try: {})", error.what(), help));
   } catch (const std::exception& error) {
     // What throws is set-up; what goes wrong afterwards is handled where it happens.
     return complain(error.what());

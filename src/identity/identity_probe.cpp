@@ -179,9 +179,8 @@ std::vector<identity_support> identity_capabilities() {
       use{capability::setuid, "to switch the user"},
       use{capability::setgid, "to switch group and supplementary groups"},
       use{capability::sys_nice, "for real-time I/O priority"},
-      use{capability::sys_admin, "lets most container filters pass unshare; moves v2 threads"},
-      use{capability::dac_override,
-          "to open what no user may; works for users never have it unless their identity says so"},
+      use{capability::sys_admin, "containers whose filter forbids unshare go by it"},
+      use{capability::dac_override, "to open what no user may; a work has it only if its identity says so"},
   };
   const auto own = credentials_of_this_thread();
   std::vector<identity_support> found;
