@@ -47,21 +47,23 @@ result<void> wardrobe::restore_credentials() {
   if (!differs(parts_of_credentials)) {
     return {};
   }
-  // The ids need capabilities; those that the thread wears may be none. They come from the permitted set, which no
-  // switch has touched.
-  if (const auto done = set_capabilities(own_.capabilities.permitted); !done) {
-    return done;
-  }
+  // Groups and gid need capabilities; those that the thread wears may be none. Root that comes back by its real or saved
+  // id gets them with it; else they come from the permitted set, which no switch has touched.
   constexpr auto as_it_is = static_cast<gid_t>(-1);
+  const bool root_comes_back = differs(part_uid) && own_.uid == 0 && (own_.real_uid == 0 || own_.saved_uid == 0);
+  if (!root_comes_back) {
+    if (const auto done = make_effective(own_.capabilities.permitted); !done) {
+      return done;
+    }
+  }
   if (differs(part_uid)) {
     if (const auto done = step("setresuid", calls_.setresuid(as_it_is, own_.uid, as_it_is)); !done) {
       return done;
     }
-    // Leaving 0 takes the effective ones again.
-    if (own_.uid != 0) {
-      if (const auto done = set_capabilities(own_.capabilities.permitted); !done) {
-        return done;
-      }
+  }
+  if (differs(part_gid | part_groups)) {
+    if (const auto done = make_effective(own_.capabilities.permitted); !done) {
+      return done;
     }
   }
   if (differs(part_gid)) {
@@ -74,7 +76,7 @@ result<void> wardrobe::restore_credentials() {
       return done;
     }
   }
-  if (const auto done = set_capabilities(own_.capabilities.effective); !done) {
+  if (const auto done = make_effective(own_.capabilities.effective); !done) {
     return done;
   }
   if (const auto done = read_credentials(seen_, calls_); !done) {

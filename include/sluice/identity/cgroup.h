@@ -5,7 +5,8 @@
 //
 // What cannot be done: a v2 group that is not threaded takes whole processes only, and the io and memory controllers are
 // never in a threaded one. So I/O cannot be accounted to v2 groups per work; take v1 blkio, or a fair queue of ours.
-// Moving is slow (the kernel waits for a grace period: milliseconds), so works of one cgroup should come together.
+// Moving is slow (the kernel holds off every fork and exit of the machine for it; tens of microseconds and more), so works
+// of one cgroup should come together.
 //
 // Ownership:      kref; hold it through ref<const cgroup>.
 // Thread safety:  immutable; any thread may move itself.

@@ -10,7 +10,7 @@
 //
 // Order of a change: cgroup, ioprio, directory, umask, with the thread's own rights (what it wears is taken off for
 // that); then capabilities up, groups, gid, uid, capabilities down. The way back is the reverse, to what the thread had
-// before its first change, never to assumed values. After either, everything is read back and compared.
+// before its first change, never to assumed values. After either, what was changed is read back and compared.
 //
 // A change that fails puts the thread back to its original: a work is never run under half an identity. If that fails
 // too, or cannot be verified, the wardrobe is broken: nobody knows as whom the thread acts, so it must run nothing more
@@ -22,7 +22,7 @@
 //
 // Ownership:      holds a count on what is worn; nothing of an identity while nothing is worn.
 // Thread safety:  one thread: the one that made the first change.
-// Blocking:       fchdir into a network file system may; moving between cgroups takes milliseconds. Else never.
+// Blocking:       fchdir into a network file system may; moving between cgroups takes tens of microseconds. Else never.
 // Errors:         errno of the call that failed (failed_call() names it); EPERM where a call claims success and did
 //                 nothing, as filters of some containers make them; ENOMEM; ENOTRECOVERABLE once broken.
 // Limits:         about 200 bytes, the list of the original's groups, one descriptor for its directory.
@@ -103,7 +103,7 @@ class wardrobe {
   [[nodiscard]] result<void> learn_credentials();
   [[nodiscard]] result<void> leave_shared_fs();
   [[nodiscard]] result<void> verify(const credentials& expected);
-  [[nodiscard]] result<void> set_capabilities(capability_set effective);
+  [[nodiscard]] result<void> make_effective(capability_set wanted);
   // The result of a system call, with its name kept for failed_call().
   [[nodiscard]] result<void> step(const char* call, int rc) noexcept;
   [[nodiscard]] std::unexpected<std::error_code> failed(const char* what, std::error_code error) noexcept;
