@@ -8,6 +8,8 @@
 
 namespace bench {
 
+// bench/identity.cpp
+report run_identity();
 // bench/ref.cpp
 report run_ref();
 // bench/dispatch.cpp
@@ -24,6 +26,8 @@ struct experiment {
 };
 
 inline constexpr std::array experiments{
+    experiment{"identity", "working as somebody else, beside no identity, the C library's calls and fork (needs root)",
+               &run_identity},
     experiment{"ref", "reference counts, gate and RCU beside bare atomics, Boost, the standard library and liburcu",
                &run_ref},
     experiment{"dispatch", "a work that does nothing, two workers: io_wq beside five pools, io_uring and bare futexes",
