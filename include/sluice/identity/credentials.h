@@ -5,8 +5,8 @@
 //
 // uid and gid are the effective ids, set with setresuid(2) and setresgid(2) on the thread alone; the kernel makes the
 // file-system ids follow. The real and the saved ids stay the process's. Why not setfsuid(2): it cannot report failure;
-// it leaves out what looks at the effective id (quotactl, System V IPC, peer credentials of sockets, FUSE); and it
-// keeps the process's capabilities effective, which defeats the point. Because the real and saved ids stay, the user may
+// it leaves out what looks at the effective id (quotactl, System V IPC, peer credentials of sockets); and it
+// keeps capabilities effective that are not about files. Because the real and saved ids stay, the user may
 // neither signal nor trace the thread that works for him, no process limit of his is touched, and the way back is open.
 //
 // Thread safety:  values.
