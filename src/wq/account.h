@@ -63,12 +63,12 @@ struct basic_account {
     listed.store(singles.size(), std::memory_order_seq_cst);
   }
   void list_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
-    entry.listed = true;
+    entry.in_list = true;
     keys.push_back(entry);
     keys_listed.store(keys.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
   }
   void unlist_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
-    entry.listed = false;
+    entry.in_list = false;
     keys.remove(entry);
     keys_listed.store(keys.size(), std::memory_order_seq_cst);
   }

@@ -57,7 +57,7 @@ struct basic_key_entry {
   key_state state = key_state::busy;
 
   // Guarded by the lock of queued_on.
-  bool listed = false;
+  bool in_list = false;
   basic_key_entry* prev = nullptr;
   basic_key_entry* next = nullptr;
 };

@@ -168,6 +168,9 @@ class basic_pool {
   [[nodiscard]] int try_submit(work& head, work_handle* handle) noexcept;
   [[nodiscard]] int submit_singles(account& to, std::span<work* const> works) noexcept;
   [[nodiscard]] int submit_chain(account& to, work& head, work_handle* handle) noexcept;
+  [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, bool timed, std::uint32_t& index) noexcept;
+  [[nodiscard]] static chain_facts facts_of(const work& head) noexcept;
+  static void mark_chain(work& head, work_state state) noexcept;
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
   [[nodiscard]] int wait_for_room(work& head, work_handle* handle) noexcept;
   void submit_inline(work& head) noexcept;
@@ -196,6 +199,7 @@ class basic_pool {
   static void adapt(worker& self, steady_time now) noexcept;
   void run_batch(worker& self) noexcept;
   [[nodiscard]] work* begin_next(worker& self) noexcept;
+  [[nodiscard]] bool take_back(worker& self, work& w) noexcept;
   [[nodiscard]] work* run_one(worker& self, work& w) noexcept;
   [[nodiscard]] work* promote(worker& self, work& next, std::uint32_t index, bool cut) noexcept;
   [[nodiscard]] work* promote_here(worker& self, work& next, std::uint32_t index) noexcept;
@@ -203,6 +207,7 @@ class basic_pool {
   [[nodiscard]] bool promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
                                    plan& then) noexcept;
   [[nodiscard]] bool leave_between(worker& self) noexcept;
+  void put_back(worker& self) noexcept;
   void end_run(worker& self) noexcept;
   std::size_t give_up(work& first) noexcept;
   [[nodiscard]] bool idle(worker& self) noexcept;
@@ -260,6 +265,8 @@ class basic_pool {
   [[nodiscard]] steady_time first_timer() noexcept;
   [[nodiscard]] bool cancel_one_expired() noexcept;
   [[nodiscard]] bool rescue_one() noexcept;
+  void rescuer_turns() noexcept;
+  void replace_rescuer() noexcept;
   void loop_ends() noexcept;
 
   // pool_stop.h
@@ -284,6 +291,7 @@ class basic_pool {
   thread_seam& threads_;
   clock_seam& clock_;
   interrupt_seam& signals_;
+  identity_calls& identities_;
 
   // Constant after construction; each synchronises itself.
   std::vector<std::array<std::unique_ptr<account>, work_classes>> accounts_;
@@ -313,6 +321,7 @@ class basic_pool {
   atomic<std::uint32_t> alive_{0};         // records whose thread has not been joined
   atomic<std::uint32_t> interrupting_{0};  // works that are being interrupted
   atomic<bool> exiting_{false};
+  atomic<bool> rescuer_gone_{false};  // it broke; the manager starts another
   atomic<bool> ticking_{false};
   atomic<std::uint32_t> loops_{0};  // manager and rescuer
   basic_parker<Sync> manager_word_;

@@ -116,7 +116,7 @@ auto basic_pool<Sync>::key_lost_work_locked(key_entry& entry) noexcept -> plan {
   }
   {
     const scoped_lock held(was_on.lock);
-    if (!entry.listed) {
+    if (!entry.in_list) {
       return {};  // claimed: the worker that has it will see what is left
     }
     was_on.unlist_key(entry);

@@ -253,8 +253,12 @@ bool basic_pool<Sync>::manager_step() noexcept {
   if (exiting_.load(std::memory_order_acquire) && alive_.load(std::memory_order_relaxed) == 0) {
     return true;
   }
-  steady_time now = clock_.now();
+  const steady_time now = clock_.now();
   steady_time wake_at = first_timer();
+  if (rescuer_gone_.load(std::memory_order_acquire)) {  // acquire: pairs with rescuer_loop()
+    replace_rescuer();
+    wake_at = now + tick;
+  }
   if (wake_at <= now) {
     rescuer_.word.wake();
     wake_at = now + tick;
@@ -395,23 +399,56 @@ bool basic_pool<Sync>::rescue_one() noexcept {
 template <class Sync>
 void basic_pool<Sync>::rescuer_loop() noexcept {
   traits::this_worker() = &rescuer_;
+  rescuer_.clothes.emplace(identities_);
   signals_.admit();
   {
     const scoped_lock held(rescuer_.lock);
     rescuer_.self = ::pthread_self();
     rescuer_.started = true;
   }
+  rescuer_turns();
+  const bool broken = rescuer_.broken();
+  rescuer_.clothes.reset();
+  traits::this_worker() = nullptr;
+  if (broken) {
+    rescuer_gone_.store(true, std::memory_order_release);  // release: pairs with the manager, who joins this thread
+    manager_word_.wake();
+  }
+  loop_ends();
+}
+
+template <class Sync>
+void basic_pool<Sync>::rescuer_turns() noexcept {
   for (;;) {
     if (cancel_one_expired() || rescue_one()) {
+      if (rescuer_.broken()) {
+        return;
+      }
       continue;
     }
-    if (exiting_.load(std::memory_order_acquire)) {
-      break;
+    if (!rescuer_.clothes->take_off() || exiting_.load(std::memory_order_acquire)) {
+      return;
     }
     rescuer_.word.park();
   }
-  traits::this_worker() = nullptr;
-  loop_ends();
+}
+
+// I6: the rescuer's turn to die and be replaced. If there is no thread to be had the manager tries again at its next turn.
+template <class Sync>
+void basic_pool<Sync>::replace_rescuer() noexcept {
+  rescuer_thread_.join();
+  expect_rescuer();
+  try {
+    result<named_thread> next = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
+    if (next) {
+      rescuer_gone_.store(false, std::memory_order_relaxed);  // relaxed: the manager's own from here
+      rescuer_thread_ = std::move(*next);
+      return;
+    }
+  } catch (const std::bad_alloc&) {
+    // as if there was no thread
+  }
+  loops_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: it never ran
 }
 
 }  // namespace sluice::detail

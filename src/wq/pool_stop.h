@@ -16,6 +16,7 @@ basic_pool<Sync>::basic_pool(const io_wq_options& options, const topology& nodes
       threads_(options.threads != nullptr ? *options.threads : thread_seam::real()),
       clock_(options.clock != nullptr ? *options.clock : clock_seam::real()),
       signals_(signals),
+      identities_(options.identities != nullptr ? *options.identities : identity_calls::real()),
       rescuer_(*this) {
   limits(work_class::bound).max.store(options.max_bound, std::memory_order_relaxed);  // relaxed: nobody else yet
   limits(work_class::unbound).max.store(options.max_unbound, std::memory_order_relaxed);

@@ -114,9 +114,8 @@ void basic_pool<Sync>::after_put(account& to, bool another) noexcept {
   }
 }
 
-// Everything that can fail comes before anything that changes the works (W6).
 template <class Sync>
-int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle) noexcept {
+auto basic_pool<Sync>::facts_of(const work& head) noexcept -> chain_facts {
   chain_facts chain;
   for (const work* w = &head; w != nullptr; w = w->link()) {
     SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
@@ -124,69 +123,84 @@ int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle)
     ++chain.members[std::to_underlying(w->cls())];
     ++chain.all;
   }
+  return chain;
+}
+
+template <class Sync>
+void basic_pool<Sync>::mark_chain(work& head, work_state state) noexcept {
+  for (work* w = &head; w != nullptr; w = w->link()) {
+    work_access::set_state(*w, state);
+  }
+}
+
+// What may fail: room, counts of the domains, a slot (its index, or 0), a timer. Nothing of the works changes.
+template <class Sync>
+int basic_pool<Sync>::admit_chain(account& to, const work& head, bool tracked, bool timed,
+                                  std::uint32_t& index) noexcept {
+  if (room(to.cls) == 0) {
+    return EAGAIN;
+  }
+  if (!hold_domains(head)) {
+    return ENOMEM;
+  }
+  if (!tracked && !timed) {
+    return 0;
+  }
+  index = slots_.take();
+  if (index != 0 && timed && !reserve_timer()) {
+    slots_.give_back(std::exchange(index, 0));
+  }
+  return index != 0 ? 0 : ENOMEM;
+}
+
+// Everything that can fail comes before anything that changes the works (W6).
+template <class Sync>
+int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle) noexcept {
+  chain_facts chain = facts_of(head);
   if (!door_.try_enter(chain.all)) {
     return ESHUTDOWN;
   }
   const bool timed = work_access::timed(head);
   const steady_time deadline = timed ? work_access::deadline(head) : no_deadline;
   std::uint32_t index = 0;
-  const auto admit = [&]() -> int {
-    if (room(to.cls) == 0) {
-      return EAGAIN;
-    }
-    if (!hold_domains(head)) {
-      return ENOMEM;
-    }
-    if (handle != nullptr || timed) {
-      index = slots_.take();
-    }
-    if (timed && index != 0 && !reserve_timer()) {
-      slots_.give_back(std::exchange(index, 0));
-    }
-    return index != 0 || (handle == nullptr && !timed) ? 0 : ENOMEM;
-  };
-  int err = admit();
-  if (err == 0) {
-    const work_handle name(index, index != 0 ? slots_.at(index).generation : 0);
-    for (work* w = &head; w != nullptr; w = w->link()) {
-      work_access::set_state(*w, work_state::accepted);
-    }
-    work_access::slot(head) = index;
-    work_access::home(head) = to.home;
-    work_access::set_timed(head, false);
-    const bool keyed = head.keyed();
-    // The head of a plain chain is counted when it is taken out of the inbox.
-    chain.members[std::to_underlying(to.cls)] -= keyed ? 0 : 1;
-    count_accepted(to.node, chain, 1);
-    if (!keyed) {
-      set_slot(index, head, slot_place::account, &to);
-      put_single(to, head);
-    } else {
-      err = publish_keyed(to, head, index);
-    }
-    if (err == 0) {  // the works may be gone
-      if (handle != nullptr) {
-        *handle = name;
-      }
-      if (timed) {
-        add_timer(deadline, name);
-      }
-      return 0;
-    }
-    count_accepted(to.node, chain, -1);
-    for (work* w = &head; w != nullptr; w = w->link()) {
-      work_access::set_state(*w, work_state::idle);
-    }
-    work_access::slot(head) = 0;
-    work_access::set_timed(head, timed);
-    if (index != 0) {
-      slots_.give_back(index);
+  int err = admit_chain(to, head, handle != nullptr, timed, index);
+  if (err != 0) {
+    door_.leave(chain.all);
+    return err;
+  }
+  const work_handle name(index, index != 0 ? slots_.at(index).generation : 0);
+  mark_chain(head, work_state::accepted);
+  work_access::slot(head) = index;
+  work_access::home(head) = to.home;
+  work_access::set_timed(head, false);
+  const bool keyed = head.keyed();
+  // The head of a plain chain is counted when it is taken out of the inbox.
+  chain.members[std::to_underlying(to.cls)] -= keyed ? 0 : 1;
+  count_accepted(to.node, chain, 1);
+  if (keyed) {
+    err = publish_keyed(to, head, index);
+  } else {
+    set_slot(index, head, slot_place::account, &to);
+    put_single(to, head);
+  }
+  if (err == 0) {  // the works may be gone
+    if (handle != nullptr) {
+      *handle = name;
     }
     if (timed) {
-      unreserve_timer();
+      add_timer(deadline, name);
     }
+    return 0;
+  }
+  count_accepted(to.node, chain, -1);
+  mark_chain(head, work_state::idle);
+  work_access::slot(head) = 0;
+  if (index != 0) {
+    slots_.give_back(index);
   }
   if (timed) {
+    unreserve_timer();
+    work_access::set_timed(head, true);
     work_access::put_deadline(head, deadline);
   }
   door_.leave(chain.all);

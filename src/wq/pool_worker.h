@@ -17,6 +17,7 @@ inline void count_latency(latency_histogram& histogram, std::int64_t ns, std::ui
 template <class Sync>
 void basic_pool<Sync>::worker_loop(worker& self) noexcept {
   traits::this_worker() = &self;
+  self.clothes.emplace(identities_);
   signals_.admit();
   nodes_.bind_here(self.home->node);
   keep_affinity();
@@ -36,7 +37,11 @@ void basic_pool<Sync>::worker_loop(worker& self) noexcept {
     } else if (!idle(self)) {
       break;
     }
+    if (self.broken()) {
+      break;  // retire() has another one started
+    }
   }
+  self.clothes.reset();  // takes off what is worn
   retire(self, surplus);
   traits::this_worker() = nullptr;
 }
@@ -207,10 +212,13 @@ template <class Sync>
 void basic_pool<Sync>::run_batch(worker& self) noexcept {
   self.released = 0;
   self.passes = 0;
-  while (work* w = begin_next(self)) {
+  while (work* w = self.broken() ? nullptr : begin_next(self)) {
     while (w != nullptr) {
       w = run_one(self, *w);
     }
+  }
+  if (self.broken()) {
+    put_back(self);
   }
   end_run(self);
   self.worked = true;
@@ -238,10 +246,33 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
   return w;
 }
 
+// From current to the head of the batch again. Returns false if it was asked to stop meanwhile.
+template <class Sync>
+bool basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
+  const scoped_lock held(self.lock);
+  if (self.interrupting) {
+    return false;
+  }
+  self.current = nullptr;
+  if (self.run_of != nullptr) {
+    work_access::set_entry(w, self.run_of);
+  }
+  work_list first;
+  first.push_back(w);
+  self.batch.prepend(first);
+  self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
+  return true;
+}
+
 // Runs and releases one. Returns the next of its chain if this worker goes on with it.
 template <class Sync>
 work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
-  work_context ctx = work_access::context(&self.running);
+  // I3: what cannot be done as who it is for is given up, on this thread, which is then nobody but itself.
+  const bool dressed = self.clothes->put_on(w.who().get()).has_value();
+  if (!dressed && self.broken() && take_back(self, w)) {
+    return nullptr;  // nothing was wrong with this one: put_back() gives it to another worker
+  }
+  work_context ctx = work_access::context(dressed ? &self.running : nullptr);
   work_access::run(w, ctx);
   work* next = nullptr;
   std::uint32_t index = 0;
@@ -283,7 +314,10 @@ work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   ++self.passes;
   auto& counter = self.rescuer ? self.all_rescued : self.all_released;
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: only we write it
-  return next != nullptr ? promote(self, *next, index, stopped || ctx.failed()) : nullptr;
+  if (!dressed) {
+    local(self.home->cls).cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+  }
+  return next != nullptr ? promote(self, *next, index, stopped || !dressed || ctx.failed()) : nullptr;
 }
 
 // The turn of a chain's next member (W4). Returns it if this worker goes on with it. The handle names the chain, so it
@@ -294,7 +328,8 @@ work* basic_pool<Sync>::promote(worker& self, work& next, std::uint32_t index, b
     end_run(self);  // the head's key does not wait for the rest of its chain
   }
   account& to = *accounts_[self.home->node][std::to_underlying(next.cls())];
-  const bool same_class = &to == self.home && !self.rescuer;
+  const bool same_class = &to == self.home && !self.rescuer && !self.broken();
+  work_access::home(next) = to.home;
   if (!cut && same_class && !next.keyed()) {
     return promote_here(self, next, index);
   }
@@ -302,7 +337,6 @@ work* basic_pool<Sync>::promote(worker& self, work& next, std::uint32_t index, b
   bool here = false;
   if (!cut) {
     const scoped_lock held(moves_);
-    work_access::home(next) = to.home;
     cut = leave_between(self) ||
           !(next.keyed() ? promote_keyed(self, to, next, index, here, then) : promote_single(to, next, index, then));
   } else {
@@ -375,7 +409,8 @@ bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std:
     entry = &key_table::add(shard, key);
   }
   work_access::slot(next) = index;
-  here = fresh && &to == self.home && !self.rescuer && self.in_batch.load(std::memory_order_relaxed) == 0;
+  here = fresh && &to == self.home && !self.rescuer && !self.broken() &&
+         self.in_batch.load(std::memory_order_relaxed) == 0;
   if (here) {
     const scoped_lock self_held(self.lock);
     self.run_of = entry;
@@ -391,6 +426,29 @@ bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std:
     then = queue_key_locked(*entry);
   }
   return true;
+}
+
+// What a broken worker had taken is for others.
+template <class Sync>
+void basic_pool<Sync>::put_back(worker& self) noexcept {
+  recall(self);
+  key_entry* entry = nullptr;
+  {
+    const scoped_lock held(self.lock);
+    entry = self.run_of;
+  }
+  if (entry == nullptr) {
+    return;
+  }
+  const scoped_lock moves_held(moves_);
+  const scoped_lock held(entry->shard->lock);
+  const scoped_lock self_held(self.lock);
+  for (work* w = self.batch.front(); w != nullptr; w = work_list::after(*w)) {
+    set_slot(work_access::slot(*w), *w, slot_place::key, entry, entry->shard->domain, entry->key);
+    numbers::account_of(*w).keyed.fetch_add(1, std::memory_order_seq_cst);
+  }
+  entry->waiting.prepend(self.batch);
+  self.in_batch.store(0, std::memory_order_relaxed);  // relaxed: end_run() publishes them
 }
 
 // The worker's run of a key is over: whoever waits for the key has its turn.
@@ -447,6 +505,10 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
     self.set_mode(worker_mode::busy);
     at.running.fetch_add(1, std::memory_order_seq_cst);
   };
+  // I2: while it still counts as running, for this may take system calls.
+  if (!self.clothes->take_off()) {
+    return false;
+  }
   const steady_time now = clock_.now();
   steady_time until = no_deadline;
   {

@@ -22,10 +22,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "sluice/base/mutex.h"
 #include "sluice/base/park.h"
 #include "sluice/base/thread.h"
+#include "sluice/identity/wardrobe.h"
 #include "sluice/ref/spin_lock.h"
 
 #include "key_table.h"
@@ -64,13 +66,14 @@ struct basic_worker {
   std::uint64_t seen_begun = 0;
 
   // The thread's own.
+  std::optional<wardrobe> clothes;  // made and ended by the thread
   unsigned region_depth = 0;
   unsigned batch_limit = 1;
   unsigned released = 0;    // works of this batch
   unsigned passes = 0;      // of the pool's gate that it has to give back
   unsigned last_batch = 0;  // works that the batch before had
   bool was_woken = false;
-  bool worked = false;        // since it last lingered
+  bool worked = false;  // since it last lingered
 
   alignas(64) basic_spin_lock<Sync> lock;
   work_list batch SLUICE_GUARDED_BY(lock);
@@ -92,6 +95,8 @@ struct basic_worker {
   typename Sync::template atomic<std::uint64_t> all_released{0};
   typename Sync::template atomic<std::uint64_t> all_rescued{0};
 
+  // Nobody knows as whom the thread acts: it must run nothing more (I6).
+  [[nodiscard]] bool broken() const noexcept { return clothes->broken(); }
   [[nodiscard]] worker_mode how() const noexcept {
     // relaxed: a hint; who decides by it uses an exchange, or the account's lock.
     return static_cast<worker_mode>(mode.load(std::memory_order_relaxed));

@@ -35,6 +35,7 @@
 #include "sluice/base/clock.h"
 #include "sluice/base/error.h"
 #include "sluice/base/thread.h"
+#include "sluice/identity/identity_calls.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
 #include "sluice/wq/interrupt_seam.h"
@@ -87,6 +88,7 @@ struct io_wq_options {
   thread_seam* threads = nullptr;
   clock_seam* clock = nullptr;
   interrupt_seam* interrupts = nullptr;
+  identity_calls* identities = nullptr;
 };
 
 // Names one accepted submit for ever: it is never found again by anybody else's (no reuse of addresses matters).
