@@ -251,6 +251,7 @@ bool basic_pool<Sync>::manager_step() noexcept {
   create_wanted();
   bury_dead();
   if (exiting_.load(std::memory_order_acquire) && alive_.load(std::memory_order_relaxed) == 0) {
+    create_wanted();  // gives back what the last worker to leave may have asked for
     return true;
   }
   const steady_time now = clock_.now();
