@@ -1,0 +1,153 @@
+/* park_wake: submitters against workers that fall idle, leave and are created again (src/wq/account.h).
+ *
+ * What is modelled: put, then look who runs; stop running, then look for work; a free list and reserved creations under
+ * the account's lock; one permit per worker; an idle time-out at any moment. What is checked: whenever nothing can move
+ * any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor they the limit (P1).
+ *
+ * bug: LOOK_FIRST       a submitter looks who runs before it puts its work
+ * bug: NO_SECOND_LOOK   a worker sleeps without looking for work after it stopped running
+ * bug: LEAVE_BLINDLY    a worker that timed out leaves without looking for work
+ * bug: FORGET_CHOSEN    a worker that timed out although it was chosen does not count as running
+ */
+#define SUBMITTERS 2
+#define EACH 2
+#define MAX 2
+#define CREATIONS 3 /* worker records, and so creations: it bounds the search */
+
+byte queue;      /* works that nobody has taken */
+byte running;    /* workers not known to be idle, chosen and reserved ones included */
+byte workers;    /* there or reserved */
+byte spawns;     /* reserved, for the manager to create */
+byte created;
+bool lock;
+bool on_free_list[CREATIONS];
+bool permit[CREATIONS];
+byte done;
+
+inline acquire() { atomic { !lock -> lock = true } }
+inline release() { lock = false }
+
+/* Under the lock. Sets chosen to a worker to wake, or to CREATIONS. */
+inline choose() {
+  chosen = CREATIONS;
+  if
+  :: queue != 0 && running == 0 ->
+     if
+     :: on_free_list[0] -> chosen = 0
+     :: else ->
+        if
+        :: on_free_list[1] -> chosen = 1
+        :: else -> if :: on_free_list[2] -> chosen = 2 :: else fi
+        fi
+     fi;
+     if
+     :: chosen != CREATIONS -> on_free_list[chosen] = false; running++
+     :: chosen == CREATIONS && workers < MAX && created + spawns < CREATIONS -> workers++; running++; spawns++
+     :: else
+     fi;
+     assert(running <= workers && workers <= MAX)
+  :: else
+  fi
+}
+inline wake() { if :: chosen != CREATIONS -> permit[chosen] = true :: else fi }
+
+proctype submitter() {
+  byte i;
+  byte chosen;
+  bool idle;
+  for (i : 1 .. EACH) {
+#ifdef LOOK_FIRST
+    idle = (running == 0);
+    queue++;
+#else
+    queue++;
+    idle = (running == 0);
+#endif
+    if
+    :: idle -> acquire(); choose(); release(); wake()
+    :: else
+    fi
+  }
+}
+
+proctype worker(byte id) {
+  byte chosen;
+  bool leave;
+take:
+  acquire();
+  if
+  :: queue != 0 -> queue--; release(); done++; goto take
+  :: else -> release()
+  fi;
+  acquire();
+  running--;
+#ifndef NO_SECOND_LOOK
+  if
+  :: queue != 0 -> running++; release(); goto take
+  :: else
+  fi;
+#endif
+  on_free_list[id] = true;
+  release();
+end_parked:
+  if
+  :: atomic { permit[id] -> permit[id] = false }; goto take
+  :: created + spawns < CREATIONS -> /* times out; the last one stays, as the fixed worker does */
+     acquire();
+     if
+     :: on_free_list[id] ->
+        on_free_list[id] = false;
+        running++;
+#ifdef LEAVE_BLINDLY
+        leave = true;
+#else
+        leave = (queue == 0);
+#endif
+        release()
+     :: else ->
+        release();
+#ifdef FORGET_CHOSEN
+        acquire(); running--; workers--; release(); goto gone;
+#endif
+        atomic { permit[id] -> permit[id] = false };
+        leave = false
+     fi;
+     if
+     :: !leave -> goto take
+     :: else ->
+        acquire();
+        running--;
+        workers--;
+#ifdef LEAVE_BLINDLY
+        chosen = CREATIONS;
+#else
+        choose();
+#endif
+        release();
+        wake()
+     fi
+  fi;
+gone:
+  skip
+}
+
+proctype manager() {
+end_waits:
+  do
+  :: spawns != 0 -> acquire(); spawns--; created++; release(); run worker(created - 1)
+  od
+}
+
+/* When nobody else can move. */
+proctype end_of_all() {
+  timeout -> assert(done == SUBMITTERS * EACH && queue == 0)
+}
+
+init {
+  byte i;
+  atomic {
+    run manager();
+    for (i : 1 .. SUBMITTERS) { run submitter() }
+    run end_of_all()
+  }
+}
