@@ -102,7 +102,7 @@ template <class Pass, class BeginSleeping>
 sample share_kept(const readers& reading, Pass pass, BeginSleeping begin_sleeping) {
   using clock = std::chrono::steady_clock;
   constexpr std::chrono::milliseconds warm_span{30};
-  constexpr std::chrono::milliseconds span{150};
+  constexpr std::chrono::milliseconds span{160};  // all sleepers slept once, in the pools of others too
   struct figures {
     double rate;
     double cpu_ns;

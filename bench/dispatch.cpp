@@ -28,10 +28,11 @@ namespace {
 constexpr unsigned workers = 2;
 constexpr std::size_t keys = 64;
 // Works per round, so that each round takes some tens of milliseconds.
-constexpr std::uint64_t many = std::uint64_t{1} << 18;
+constexpr std::uint64_t many = std::uint64_t{1} << 19;
 constexpr std::uint64_t few = std::uint64_t{1} << 17;
 constexpr std::uint64_t fewest = std::uint64_t{1} << 15;
 constexpr unsigned trips = 2000;
+constexpr unsigned rounds = 25;
 constexpr std::chrono::seconds idle_span{2};
 
 sluice::io_wq_options two_workers() {
@@ -70,7 +71,7 @@ contender ours_streaming(std::string name) {
 void throughput(report& out) {
   using namespace peers;
   const comparison& found = out.compare(
-      {.name = "submit to done, 1 submitter", .unit = "M works/s", .direction = better::more},
+      {.name = "submit to done, 1 submitter", .unit = "M works/s", .direction = better::more, .rounds = rounds},
       {ours_streaming<sluice_single>("io_wq, one at a time"), ours_streaming<sluice_batch>("io_wq, 64 at a time"),
        streaming("mutex, condition_variable, function", side::peer, few, [] { return mutex_pool(in_flight, workers); }),
        streaming("Boost.Asio thread_pool post", side::peer, few, [] { return asio_pool(in_flight, workers); }),
@@ -96,11 +97,11 @@ void keyed_throughput(report& out) {
     pool.set_keys(**domain, keys);
     return rate_of(pool, many);
   };
-  const comparison& found =
-      out.compare({.name = "submit to done, 64 keys in order", .unit = "M works/s", .direction = better::more},
-                  {{"io_wq, keyed", side::ours, ours, {}}, streaming("Boost.Asio, 64 strands", side::peer, few, [] {
-                     return peers::asio_strands(in_flight, workers, keys);
-                   })});
+  const comparison& found = out.compare(
+      {.name = "submit to done, 64 keys in order", .unit = "M works/s", .direction = better::more, .rounds = rounds},
+      {{"io_wq, keyed", side::ours, ours, {}}, streaming("Boost.Asio, 64 strands", side::peer, few, [] {
+         return peers::asio_strands(in_flight, workers, keys);
+       })});
   out.target("keyed / Boost.Asio strands", found.ratio("io_wq, keyed", "Boost.Asio, 64 strands"), at_least(5.0));
 }
 
@@ -139,9 +140,9 @@ void submitters(report& out) {
   for (const unsigned count : {1U, 2U, 4U, 8U, 16U}) {
     contenders.push_back({submitters_row(count), side::ours, [count] { return rate_with(count); }, {}});
   }
-  const comparison& found =
-      out.compare({.name = "submit to done, many submitters", .unit = "M works/s", .direction = better::more},
-                  std::move(contenders));
+  const comparison& found = out.compare(
+      {.name = "submit to done, many submitters", .unit = "M works/s", .direction = better::more, .rounds = rounds},
+      std::move(contenders));
   for (const unsigned count : {2U, 4U, 8U, 16U}) {
     out.target(std::to_string(count) + " submitters / 1 submitter",
                found.ratio(submitters_row(count), submitters_row(1)), at_least(1.0));
@@ -168,7 +169,7 @@ void hand_overs(report& out) {
     return round_trips(pool, trips);
   };
   const comparison& found = out.compare(
-      {.name = "round trip, one work at a time", .unit = "us p50"},
+      {.name = "round trip, one work at a time", .unit = "us p50", .rounds = rounds},
       {{"io_wq", side::ours, ours, {}},
        there_and_back("mutex, condition_variable, function", side::peer, [] { return mutex_pool(1, workers); }),
        there_and_back("Boost.Asio thread_pool post", side::peer, [] { return asio_pool(1, workers); }),

@@ -3,7 +3,8 @@
 // A pool has numbered places for works in flight:
 //   post(place)   hands over a no-op work that makes the place done
 //   flush()       what post() only noted down is under way after it (for pools that take many works at once)
-//   wait(place)   sleeps until the place is done, and may flush; once for each post
+//   wait(place)   sleeps until the place is done; once for each post
+// drive() flushes before it waits; round_trips() does not, its pools need none: their post, or their wait, hands over.
 // A place is done when the pool's own completion says so: the end of the function for those that run a function, the
 // release for Sluice, the completion that the submitter reads for libuv, io_uring and aio.
 #pragma once

@@ -77,10 +77,8 @@ class sluice_batch {
     }
     noted_.clear();
   }
-  void wait(std::size_t place) {
-    flush();
-    works_[place].done.park();
-  }
+  // Requires: flushed since its post.
+  void wait(std::size_t place) noexcept { works_[place].done.park(); }
 
  private:
   sluice::io_wq& wq_;
