@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
-#include "sluice/base/park.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
 
 #include "drive.h"
+#include "mark.h"
 
 namespace bench {
 
@@ -34,16 +34,22 @@ inline void submit(sluice::io_wq& wq, sluice::work& one) {
 struct no_op : sluice::work {
   no_op() : work(ops) {}
   static void do_run(sluice::work& /*w*/, sluice::work_context& /*ctx*/) noexcept {}
-  static void do_release(sluice::work& w) noexcept { static_cast<no_op&>(w).done.wake(); }
+  static void do_release(sluice::work& w) noexcept { static_cast<no_op&>(w).done.set(); }
   static constexpr sluice::work_ops ops{do_run, do_release};
 
-  sluice::parker done;
+  mark done;
 };
+
+inline void stand(std::vector<no_op>& works) noexcept {
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    works[i].done.stand_at(i, works.size());
+  }
+}
 
 // Each work is submitted by itself. Several of these may share one wq, each with a submitter of its own.
 class sluice_single {
  public:
-  sluice_single(sluice::io_wq& wq, std::size_t count) : wq_(wq), works_(count) {}
+  sluice_single(sluice::io_wq& wq, std::size_t count) : wq_(wq), works_(count) { stand(works_); }
 
   // Place i gets the key i modulo `keys`.
   void set_keys(sluice::hash_domain& domain, std::uint64_t keys) {
@@ -54,7 +60,7 @@ class sluice_single {
 
   void post(std::size_t place) { submit(wq_, works_[place]); }
   void flush() noexcept {}
-  void wait(std::size_t place) noexcept { works_[place].done.park(); }
+  void wait(std::size_t place) noexcept { works_[place].done.wait(); }
 
  private:
   sluice::io_wq& wq_;
@@ -64,7 +70,10 @@ class sluice_single {
 // Works are noted down and submitted `batch` at a time.
 class sluice_batch {
  public:
-  sluice_batch(sluice::io_wq& wq, std::size_t count) : wq_(wq), works_(count) { noted_.reserve(batch); }
+  sluice_batch(sluice::io_wq& wq, std::size_t count) : wq_(wq), works_(count) {
+    noted_.reserve(batch);
+    stand(works_);
+  }
 
   void post(std::size_t place) { noted_.push_back(&works_[place]); }
   void flush() {
@@ -78,7 +87,7 @@ class sluice_batch {
     noted_.clear();
   }
   // Requires: flushed since its post.
-  void wait(std::size_t place) noexcept { works_[place].done.park(); }
+  void wait(std::size_t place) noexcept { works_[place].done.wait(); }
 
  private:
   sluice::io_wq& wq_;

@@ -20,7 +20,7 @@ class asio_pool {
   asio_pool& operator=(const asio_pool&) = delete;
 
   void post(std::size_t place) {
-    boost::asio::post(pool_, [done = &places_.at(place)] { done->wake(); });
+    boost::asio::post(pool_, [done = &places_.at(place)] { done->set(); });
   }
   void flush() noexcept {}
   void wait(std::size_t place) noexcept { places_.wait(place); }
@@ -43,7 +43,7 @@ class asio_strands {
   asio_strands& operator=(const asio_strands&) = delete;
 
   void post(std::size_t place) {
-    boost::asio::post(strands_[place % strands_.size()], [done = &places_.at(place)] { done->wake(); });
+    boost::asio::post(strands_[place % strands_.size()], [done = &places_.at(place)] { done->set(); });
   }
   void flush() noexcept {}
   void wait(std::size_t place) noexcept { places_.wait(place); }

@@ -32,7 +32,7 @@ class mutex_pool {
   mutex_pool& operator=(const mutex_pool&) = delete;
 
   void post(std::size_t place) {
-    submit([done = &places_.at(place)] { done->wake(); });
+    submit([done = &places_.at(place)] { done->set(); });
   }
   void flush() noexcept {}
   void wait(std::size_t place) noexcept { places_.wait(place); }

@@ -1,24 +1,27 @@
 // places: the places (drive.h) of a pool whose workers say themselves that a work is done.
 //
-// One parker each: the worker's last act is one exchange, and a system call only if the submitter sleeps there.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "sluice/base/park.h"
+#include "../mark.h"
 
 namespace bench::peers {
 
 class places {
  public:
-  explicit places(std::size_t count) : done_(count) {}
+  explicit places(std::size_t count) : done_(count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      done_[i].stand_at(i, count);
+    }
+  }
 
-  void wait(std::size_t place) noexcept { done_[place].park(); }
-  [[nodiscard]] sluice::parker& at(std::size_t place) noexcept { return done_[place]; }
+  void wait(std::size_t place) noexcept { done_[place].wait(); }
+  [[nodiscard]] mark& at(std::size_t place) noexcept { return done_[place]; }
 
  private:
-  std::vector<sluice::parker> done_;
+  std::vector<mark> done_;
 };
 
 }  // namespace bench::peers

@@ -33,10 +33,10 @@ class queue_pool {
  private:
   void work() {
     moodycamel::ConsumerToken token(queue_);
-    sluice::parker* done = nullptr;
+    mark* done = nullptr;
     while (!stopping_.load(std::memory_order_relaxed)) {
       if (queue_.try_dequeue(token, done)) {
-        done->wake();
+        done->set();
       } else {
         std::this_thread::yield();  // the submitter may need this CPU
       }
@@ -44,7 +44,7 @@ class queue_pool {
   }
 
   places places_;
-  moodycamel::ConcurrentQueue<sluice::parker*> queue_;
+  moodycamel::ConcurrentQueue<mark*> queue_;
   moodycamel::ProducerToken producer_;
   std::atomic<bool> stopping_{false};
   std::vector<std::jthread> workers_;  // last: joined before what they use is gone

@@ -20,7 +20,7 @@ class tbb_pool {
         arena_(static_cast<int>(threads), /*reserved_for_masters=*/0) {}
 
   void post(std::size_t place) {
-    arena_.enqueue([done = &places_.at(place)] { done->wake(); });
+    arena_.enqueue([done = &places_.at(place)] { done->set(); });
   }
   void flush() noexcept {}
   void wait(std::size_t place) noexcept { places_.wait(place); }
