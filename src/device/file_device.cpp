@@ -11,6 +11,7 @@
 #include <new>
 #include <utility>
 
+#include "sluice/identity/identity.h"
 #include "sluice/wq/blocking_region.h"
 
 namespace sluice {
@@ -190,6 +191,9 @@ std::size_t file_device::try_write(open_info& /*info*/, std::uint64_t offset, st
   if (waits || !nowait_write_.load(std::memory_order_relaxed)) {
     return 0;
   }
+  if (fsize_allows(current_identity(), offset, from.size()).value_or(0) != from.size()) {
+    return 0;  // write() says what is wrong with it
+  }
   const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()};
   const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), nowait_flag());
   if (put < 0 && unknown_to_file(errno)) {
@@ -271,8 +275,12 @@ result<void> file_device::write_all(std::uint64_t offset, std::span<const std::b
     if (probe.cancelled()) {
       return fail(ECANCELED);
     }
-    const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()),
-                       .iov_len = std::min(from.size(), transfer_chunk)};
+    // The file-size limit of whom it is done for, as the kernel would have it: cut at the limit, refused behind it.
+    const result<std::size_t> allowed = fsize_allows(current_identity(), offset, std::min(from.size(), transfer_chunk));
+    if (!allowed) {
+      return std::unexpected(allowed.error());
+    }
+    const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = *allowed};
     const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), flags);
     if (put == 0) {
       return fail(EIO);  // no error and no progress: never ask for ever
