@@ -44,10 +44,14 @@ struct basic_account {
   basic_account(basic_pool<Sync>& owner, work_class of, unsigned on_node) noexcept
       : pool(owner), cls(of), node(on_node) {}
 
-  // Nothing that a worker could take. seq_cst: partner of `running`.
-  [[nodiscard]] bool nothing_to_do() const noexcept {
+  // Nothing that a worker could run. seq_cst: partner of `running`.
+  [[nodiscard]] bool nothing_to_run() const noexcept {
     return inbox.empty() && listed.load(std::memory_order_seq_cst) == 0 &&
            keys_listed.load(std::memory_order_seq_cst) == 0;
+  }
+  // Nor anything to look into: a table's inbox may hold works that can run, or none.
+  [[nodiscard]] bool nothing_to_do() const noexcept {
+    return nothing_to_run() && tables_listed.load(std::memory_order_seq_cst) == 0;
   }
   // Works that wait; a hint.
   [[nodiscard]] std::size_t pending() const noexcept {
@@ -73,6 +77,22 @@ struct basic_account {
     keys_listed.store(keys.size(), std::memory_order_seq_cst);
   }
 
+  void list_table(basic_key_table<Sync>& table) noexcept SLUICE_REQUIRES(lock) {
+    if (!table.in_list) {
+      table.in_list = true;
+      tables.push_back(table);
+      tables_listed.store(tables.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
+    }
+  }
+  [[nodiscard]] basic_key_table<Sync>* unlist_table() noexcept SLUICE_REQUIRES(lock) {
+    basic_key_table<Sync>* const first = tables.pop_front();
+    if (first != nullptr) {
+      first->in_list = false;
+      tables_listed.store(tables.size(), std::memory_order_seq_cst);
+    }
+    return first;
+  }
+
   basic_pool<Sync>& pool;
   const work_class cls;
   const unsigned node;
@@ -85,12 +105,14 @@ struct basic_account {
   // Sizes of what the lock guards, for whoever does not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
   typename Sync::template atomic<std::uint64_t> keys_listed{0};
+  typename Sync::template atomic<std::uint64_t> tables_listed{0};
   typename Sync::template atomic<std::uint64_t> keyed{0};  // works that wait for their key's turn
 
   alignas(64) basic_spin_lock<Sync> lock;
   work_list singles SLUICE_GUARDED_BY(lock);
   key_list<Sync> keys SLUICE_GUARDED_BY(lock);
-  bool keys_next SLUICE_GUARDED_BY(lock) = false;  // whose turn it is
+  table_list<Sync> tables SLUICE_GUARDED_BY(lock);  // owned ones whose inbox is to be looked into
+  bool keys_next SLUICE_GUARDED_BY(lock) = false;   // whose turn it is
   hook_list<worker, &worker::prev_free, &worker::next_free> free_workers SLUICE_GUARDED_BY(lock);
   hook_list<worker, &worker::prev_all, &worker::next_all> workers SLUICE_GUARDED_BY(lock);
   unsigned spawns SLUICE_GUARDED_BY(lock) = 0;  // reserved, for the manager to create

@@ -24,13 +24,16 @@
 
 namespace sluice::detail {
 
+// What became of a put: no room; put beside others; put, and it was empty before.
+enum class inbox_put : std::uint8_t { full, joined, first };
+
 template <class Sync>
 class basic_inbox {
  public:
   static constexpr std::size_t capacity = 1024;
 
-  // Adds works that are linked newest → … → oldest through next. Returns false if there is no room for all.
-  [[nodiscard]] bool put(work& newest, work& oldest, std::size_t n) noexcept {
+  // Adds works that are linked newest → … → oldest through next; full if there is no room for all.
+  [[nodiscard]] inbox_put put(work& newest, work& oldest, std::size_t n) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(&newest);
     SLUICE_DCHECK(address >> address_bits == 0, "user space ends below 2^48");
     std::uint64_t seen = word_.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
@@ -38,18 +41,26 @@ class basic_inbox {
     do {
       const std::size_t all = count_of(seen) + n;
       if (all > capacity) {
-        return false;
+        return inbox_put::full;
       }
       work_access::next(oldest) = newest_of(seen);
       wanted = static_cast<std::uint64_t>(all) << address_bits | address;
       // seq_cst: partner of the running count, see the contract.
     } while (!word_.compare_exchange_weak(seen, wanted, std::memory_order_seq_cst, std::memory_order_relaxed));
-    return true;
+    return seen == 0 ? inbox_put::first : inbox_put::joined;
   }
 
   [[nodiscard]] bool empty() const noexcept { return word_.load(std::memory_order_seq_cst) == 0; }
   // How many are here; a hint.
   [[nodiscard]] std::size_t size() const noexcept { return count_of(word_.load(std::memory_order_relaxed)); }
+
+  // The same as a chain, which leaves the works their keys. Requires: who takes is alone.
+  void take(work_chain& into) noexcept {
+    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: as below
+      return;
+    }
+    into.append_reversed(newest_of(word_.exchange(0, std::memory_order_acquire)));  // acquire: pairs with put()
+  }
 
   // Appends all to a list, oldest first. Returns how many. Requires: the account's lock.
   std::size_t take(work_list& into) noexcept {

@@ -17,7 +17,16 @@
 // the account of its first work, under the same lock. So there is no moment at which a key with works is neither listed,
 // nor claimed, nor busy: that is the whole of "stall" and "unstall" (H4 H6).
 //
-// Thread safety:  any thread. Lock order: a shard's lock, then an account's, then a worker's.
+// The way in. The first account that uses a table owns it for as long as its pool lives. While a worker of the owner
+// runs, the owner's works wait in the table's inbox, one compare-exchange each, and that worker moves them to their keys:
+// a submitter that is cheaper than the worker lets works gather, and a gathered run of a key costs its worker hardly
+// more than one work. Everybody else enters the key himself. `order` is held by whoever moves works from the inbox to
+// the keys, or enters past it, which empties it first: so what happened before is entered before (H2).
+//
+// No memory for a key: works of the inbox were accepted, so they cannot be refused any more. One entry of each shard is
+// part of it, for this case; if that is in use too the works stay `deferred`, in order, until a key has ended.
+//
+// Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
 // Limits:         an entry has 80 bytes, its place in the buckets at most 16.
 // Invariants:     H1 H2 H4 H5
 #pragma once
@@ -32,6 +41,7 @@
 #include "sluice/ref/spin_lock.h"
 
 #include "hook_list.h"
+#include "inbox.h"
 #include "work_list.h"
 
 namespace sluice::detail {
@@ -63,6 +73,9 @@ struct basic_key_entry {
 };
 
 template <class Sync>
+using table_list = hook_list<basic_key_table<Sync>, &basic_key_table<Sync>::prev, &basic_key_table<Sync>::next>;
+
+template <class Sync>
 using key_list = hook_list<basic_key_entry<Sync>, &basic_key_entry<Sync>::prev, &basic_key_entry<Sync>::next>;
 
 template <class Sync>
@@ -70,9 +83,14 @@ struct alignas(64) basic_key_shard {
   using entry = basic_key_entry<Sync>;
 
   basic_spin_lock<Sync> lock;
+  basic_key_table<Sync>* table = nullptr;
   hash_domain* domain = nullptr;
-  std::unique_ptr<entry*[]> buckets SLUICE_GUARDED_BY(lock);
-  std::size_t bucket_count SLUICE_GUARDED_BY(lock) = 0;
+  std::array<entry*, 8> first_buckets SLUICE_GUARDED_BY(lock){};
+  std::unique_ptr<entry*[]> more_buckets SLUICE_GUARDED_BY(lock);
+  entry** buckets SLUICE_GUARDED_BY(lock) = first_buckets.data();
+  std::size_t bucket_count SLUICE_GUARDED_BY(lock) = first_buckets.size();
+  entry last_resort SLUICE_GUARDED_BY(lock);
+  bool last_resort_free SLUICE_GUARDED_BY(lock) = true;
   std::size_t live SLUICE_GUARDED_BY(lock) = 0;
   entry* spare SLUICE_GUARDED_BY(lock) = nullptr;
   std::size_t spares SLUICE_GUARDED_BY(lock) = 0;
@@ -87,6 +105,7 @@ class basic_key_table {
   // `domain` is what the works that are taken out are told to belong to.
   explicit basic_key_table(hash_domain* domain) noexcept {
     for (shard& each : shards_) {
+      each.table = this;
       each.domain = domain;
     }
   }
@@ -98,7 +117,10 @@ class basic_key_table {
       const scoped_lock held(each.lock);
       SLUICE_CHECK(each.live == 0, "a hash domain ended while a work of it was queued or running");
       while (each.spare != nullptr) {
-        delete std::exchange(each.spare, each.spare->chain);
+        entry* const gone = std::exchange(each.spare, each.spare->chain);
+        if (gone != &each.last_resort) {
+          delete gone;
+        }
       }
     }
   }
@@ -106,11 +128,23 @@ class basic_key_table {
   [[nodiscard]] shard& shard_of(std::uint64_t key) noexcept { return shards_[mix(key) >> (64 - shard_bits)]; }
   [[nodiscard]] std::array<shard, 32>& shards() noexcept { return shards_; }
 
-  // Makes sure that find_or_add() will not need memory. Lets go of the lock and takes it again if it must allocate.
+  // The way in, see above.
+  typename Sync::template atomic<basic_account<Sync>*> owner{nullptr};
+  basic_inbox<Sync> inbox;
+  basic_spin_lock<Sync> order;
+  work_chain deferred SLUICE_GUARDED_BY(order);
+  typename Sync::template atomic<bool> starved{false};  // deferred is not empty
+
+  // Guarded by the owner's lock: in its list of tables to look into.
+  bool in_list = false;
+  basic_key_table* prev = nullptr;
+  basic_key_table* next = nullptr;
+
+  // Makes sure that add() will not need memory. Lets go of the lock and takes it again if it must allocate.
   // Returns false if there is no memory.
   [[nodiscard]] static bool provide(shard& in) noexcept SLUICE_REQUIRES(in.lock) {
     while (in.spare == nullptr || in.live >= in.bucket_count) {
-      const std::size_t wanted = in.live >= in.bucket_count ? std::max(first_buckets, 2 * in.bucket_count) : 0;
+      const std::size_t wanted = in.live >= in.bucket_count ? 2 * in.bucket_count : 0;
       const bool lacks_entry = in.spare == nullptr;
       in.lock.unlock();
       // Outside the lock: an allocation may be a system call.
@@ -130,10 +164,22 @@ class basic_key_table {
     return true;
   }
 
-  [[nodiscard]] static entry* find(shard& in, std::uint64_t key) noexcept SLUICE_REQUIRES(in.lock) {
-    if (in.bucket_count == 0) {
-      return nullptr;
+  // The same for a work that cannot be refused: what is missing is made up for by the shard's own entry.
+  [[nodiscard]] static bool provide_at_any_rate(shard& in) noexcept SLUICE_REQUIRES(in.lock) {
+    if (provide(in) || in.spare != nullptr) {
+      return true;  // full buckets are slow, no more
     }
+    if (!in.last_resort_free) {
+      return false;
+    }
+    in.last_resort_free = false;
+    in.last_resort.chain = in.spare;
+    in.spare = &in.last_resort;
+    ++in.spares;
+    return true;
+  }
+
+  [[nodiscard]] static entry* find(shard& in, std::uint64_t key) noexcept SLUICE_REQUIRES(in.lock) {
     entry* at = in.buckets[bucket_of(key, in.bucket_count)];
     while (at != nullptr && at->key != key) {
       at = at->chain;
@@ -196,7 +242,6 @@ class basic_key_table {
 
  private:
   static constexpr unsigned shard_bits = 5;
-  static constexpr std::size_t first_buckets = 8;
   static constexpr std::size_t most_spares = 64;  // per shard: the steady state allocates nothing
 
   // Fibonacci hashing: the high bits choose the shard, those below it the bucket.
@@ -209,6 +254,10 @@ class basic_key_table {
   }
 
   static void put_spare(shard& in, entry* one) noexcept SLUICE_REQUIRES(in.lock) {
+    if (one == &in.last_resort) {
+      in.last_resort_free = true;
+      return;
+    }
     if (in.spares >= most_spares) {
       delete one;
       return;
@@ -229,7 +278,8 @@ class basic_key_table {
         at = behind;
       }
     }
-    in.buckets = std::move(buckets);
+    in.more_buckets = std::move(buckets);
+    in.buckets = in.more_buckets.get();
     in.bucket_count = count;
   }
 

@@ -11,7 +11,7 @@
 // | pool_manager.h | creation, sampler, deadlines, repeated interrupts, the rescuer          |
 // | pool_stop.h    | start, stop, report, statistics                                         |
 //
-// Lock order: moves_ → domain_lock_ → a key shard's → an account's → a worker's → a slot's. timer_lock_ and
+// Lock order: moves_ → domain_lock_ → a key table's order → a shard's → an account's → a worker's → a slot's. timer_lock_ and
 // records_lock_ are leaves. No callback, no thread creation and no wait under any of them; stop_lock_ alone is held while threads are
 // joined.
 //
@@ -21,6 +21,7 @@
 // |-------------------------------|-------------------|------------------------------------------------------------|
 // | an account's inbox            | account's         | the account's list                                         |
 // | an account's list             | account's         | a worker's batch (same hold)                               |
+// | a key table's inbox, deferred | table's order     | its key (same hold)                                        |
 // | waiting for its key           | shard's           | a worker's batch (same hold)                               |
 // | a worker's batch              | worker's          | its current work (same hold); back to a list (moves_ held) |
 // | a worker's current work       | worker's          | its end                                                    |
@@ -167,11 +168,21 @@ class basic_pool {
   [[nodiscard]] std::size_t room(work_class cls) noexcept;
   [[nodiscard]] int try_submit(work& head, work_handle* handle) noexcept;
   [[nodiscard]] int submit_singles(account& to, std::span<work* const> works) noexcept;
+  [[nodiscard]] std::size_t submit_keyed(account& to, std::span<work* const> works) noexcept;
+  [[nodiscard]] work* link_newest_first(account& to, std::span<work* const> works) noexcept;
   [[nodiscard]] int submit_chain(account& to, work& head, work_handle* handle) noexcept;
   [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, bool timed, std::uint32_t& index) noexcept;
   [[nodiscard]] static chain_facts facts_of(const work& head) noexcept;
   static void mark_chain(work& head, work_state state) noexcept;
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
+  [[nodiscard]] static bool goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept;
+  void put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept;
+  enum class key_memory : std::uint8_t { may_fail, must_do };
+  [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, key_memory memory,
+                               plan& then) noexcept SLUICE_REQUIRES(table.order);
+  void move_to_keys(key_table& table) noexcept SLUICE_REQUIRES(table.order);
+  void key_ended(key_table& table) noexcept;
+  void look_into_tables(account& at) noexcept;
   [[nodiscard]] int wait_for_room(work& head, work_handle* handle) noexcept;
   void submit_inline(work& head) noexcept;
   [[nodiscard]] bool hold_domains(const work& head) noexcept;
@@ -206,6 +217,7 @@ class basic_pool {
   [[nodiscard]] bool promote_single(account& to, work& next, std::uint32_t index, plan& then) noexcept;
   [[nodiscard]] bool promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
                                    plan& then) noexcept;
+  [[nodiscard]] bool own_free_key(worker& self, key_table& table, work& next, std::uint32_t index) noexcept;
   [[nodiscard]] bool leave_between(worker& self) noexcept;
   void put_back(worker& self) noexcept;
   void end_run(worker& self) noexcept;
@@ -275,6 +287,7 @@ class basic_pool {
   void report_rest(stop_report& report) noexcept;
   [[nodiscard]] class_stats stats_of(work_class cls) noexcept;
   void keep_affinity() noexcept;
+  void disown(key_table& table) noexcept;
 
   template <class Visit>
   void for_each_account(Visit visit) {

@@ -132,10 +132,13 @@ template <class Sync>
 std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain, std::uint64_t key,
                                                              std::uint32_t index, std::uint32_t generation,
                                                              work*& pending) noexcept {
-  key_shard& shard = traits::table(domain).shard_of(key);
+  key_table& table = traits::table(domain);
+  key_shard& shard = table.shard_of(key);
   plan next;
   work_class cls{};
   {
+    const scoped_lock order_held(table.order);
+    move_to_keys(table);
     const scoped_lock held(shard.lock);
     auto& named = slots_.at(index);
     work* item = nullptr;
@@ -153,13 +156,18 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
       return cancel_result::not_found;
     }
     cls = item->cls();
-    numbers::account_of(*item).keyed.fetch_sub(1, std::memory_order_seq_cst);
-    entry->waiting.remove(*item);
-    work_access::set_key(*item, &domain, key);
+    if (entry != nullptr) {
+      numbers::account_of(*item).keyed.fetch_sub(1, std::memory_order_seq_cst);
+      entry->waiting.remove(*item);
+      work_access::set_key(*item, &domain, key);
+      next = key_lost_work_locked(*entry);
+    } else {  // deferred
+      table.deferred.take_out([item](const work& w) { return &w == item; }, [](work&) {});
+    }
     forget_slot(*item);
     pending = item;
-    next = key_lost_work_locked(*entry);
   }
+  key_ended(table);
   perform(next);
   made_room(cls);
   return cancel_result::cancelled;
@@ -234,7 +242,15 @@ template <class Match>
 void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
   const scoped_lock domains_held(domain_lock_);
   for (hash_domain* const domain : domains_) {
-    for (key_shard& shard : traits::table(*domain).shards()) {
+    key_table& table = traits::table(*domain);
+    const scoped_lock order_held(table.order);
+    move_to_keys(table);
+    table.deferred.take_out([&](const work& w) { return &numbers::account_of(w).pool == this && match(w); },
+                            [&](work& w) {
+                              forget_slot(w);
+                              out.push_back(w);
+                            });
+    for (key_shard& shard : table.shards()) {
       const scoped_lock held(shard.lock);
       key_table::for_each(shard, [&](key_entry& entry) SLUICE_REQUIRES(shard.lock) {
         bool lost = false;
@@ -256,6 +272,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
         }
       });
     }
+    move_to_keys(table);  // what was deferred may find room now
   }
 }
 
@@ -390,7 +407,15 @@ template <class Sync>
 void basic_pool<Sync>::note_keys(std::vector<candidate>& out, bool& full) noexcept {
   const scoped_lock domains_held(domain_lock_);
   for (hash_domain* const domain : domains_) {
-    for (key_shard& shard : traits::table(*domain).shards()) {
+    key_table& table = traits::table(*domain);
+    const scoped_lock order_held(table.order);
+    move_to_keys(table);
+    for (work* w = table.deferred.front(); w != nullptr; w = work_chain::after(*w)) {
+      if (&numbers::account_of(*w).pool == this) {
+        note(*w, view_of(*w, false, domain, w->key()), slot_place::key, nullptr, out, full);
+      }
+    }
+    for (key_shard& shard : table.shards()) {
       const scoped_lock held(shard.lock);
       key_table::for_each(shard, [&](key_entry& entry) {
         for (work* w = entry.waiting.front(); w != nullptr; w = work_list::after(*w)) {

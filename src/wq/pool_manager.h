@@ -173,6 +173,9 @@ bool basic_pool<Sync>::anything_queued() noexcept {
 template <class Sync>
 void basic_pool<Sync>::sample_account(account& at, std::vector<worker*>& stuck) noexcept {
   plan next;
+  const bool tables =
+      at.tables_listed.load(std::memory_order_relaxed) != 0;  // relaxed: a look at the next tick will do
+  bool blocked = false;
   {
     const scoped_lock held(at.lock);
     bool waits = !at.nothing_to_do();
@@ -203,8 +206,12 @@ void basic_pool<Sync>::sample_account(account& at, std::vector<worker*>& stuck) 
     const bool grow =
         found == 0 && at.busy_ticks > patience && at.running.load(std::memory_order_relaxed) < cpus && waits;
     next = choose_locked(at, grow);
+    blocked = found != 0 || at.running.load(std::memory_order_relaxed) == 0;
   }
   perform(next);
+  if (blocked && tables) {
+    start_worker(at, false);  // whoever was to look into them has blocked
+  }
 }
 
 template <class Sync>
@@ -379,10 +386,11 @@ bool basic_pool<Sync>::rescue_one() noexcept {
   for (auto& both : accounts_) {
     for (auto& one : both) {
       account& at = *one;
+      look_into_tables(at);
       bool needed = false;
       {
         const scoped_lock held(at.lock);
-        needed = !at.nothing_to_do() && at.running.load(std::memory_order_seq_cst) == 0 && at.free_workers.empty() &&
+        needed = !at.nothing_to_run() && at.running.load(std::memory_order_seq_cst) == 0 && at.free_workers.empty() &&
                  at.back_off.count() != 0;
       }
       if (needed && fetch_from(rescuer_, at, clock_.now(), true)) {

@@ -45,8 +45,25 @@ basic_pool<Sync>::~basic_pool() {
   }
   const scoped_lock held(domain_lock_);
   for (hash_domain* const domain : domains_) {
+    disown(traits::table(*domain));
     traits::drop(*domain);
   }
+}
+
+// The table is anybody's again. Nothing of this pool is in it any more.
+template <class Sync>
+void basic_pool<Sync>::disown(key_table& table) noexcept {
+  for_each_account([&](account& at) {
+    {
+      // Before it is given up: whoever owns it next lists it in a list of his own.
+      const scoped_lock held(at.lock);
+      while (at.unlist_table() != nullptr) {
+      }
+    }
+    account* mine = &at;
+    // release: what this pool did to the table's hooks comes before what the next owner does.
+    table.owner.compare_exchange_strong(mine, nullptr, std::memory_order_release, std::memory_order_relaxed);
+  });
 }
 
 // Creation that fails half way leaves through the destructor, whose stop joins what there is.
@@ -177,6 +194,7 @@ void basic_pool<Sync>::report_rest(stop_report& report) noexcept {
     }
   };
   for_each_account([&](account& at) {
+    look_into_tables(at);
     const scoped_lock held(at.lock);
     report.still_queued += at.pending();
     for (worker* one = at.workers.front(); one != nullptr; one = one->next_all) {
@@ -234,6 +252,7 @@ class_stats basic_pool<Sync>::stats_of(work_class cls) noexcept {
   class_stats out;
   for (auto& both : accounts_) {
     account& at = *both[std::to_underlying(cls)];
+    look_into_tables(at);
     const scoped_lock held(at.lock);
     at.take_inbox();
     add_counts(out, at.counts);

@@ -46,12 +46,55 @@ result<std::size_t> basic_pool<Sync>::submit(std::span<work* const> works) noexc
       accepted += n;
       continue;
     }
+    if (first.keyed()) {
+      n = submit_keyed(local(first.cls()), works.subspan(accepted, most));
+      if (n != 0) {
+        accepted += n;
+        continue;
+      }
+    }
     if (const result<void> one = submit(*works[accepted], nullptr); !one) {
       return accepted != 0 ? result<std::size_t>(accepted) : std::unexpected(one.error());
     }
     ++accepted;
   }
   return accepted;
+}
+
+// As many of the first works as go through the inbox of their domain together. Returns 0 if they cannot.
+template <class Sync>
+std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const> works) noexcept {
+  const work& first = *works.front();
+  key_table& table = traits::table(*first.domain());
+  std::size_t n = 0;
+  while (n < works.size() && works[n]->domain() == first.domain() && works[n]->cls() == first.cls() &&
+         works[n]->link() == nullptr && !work_access::timed(*works[n]) && works[n]->ops() != nullptr &&
+         goes_through_inbox(to, table, works[n]->flags())) {
+    ++n;
+  }
+  const std::size_t aside = table.inbox.size();
+  const std::size_t free = room(to.cls);
+  n = std::min(n, free - std::min(free, aside));
+  if (n < 2 || !hold_domain(*first.domain()) || !door_.try_enter(static_cast<std::int64_t>(n))) {
+    return 0;
+  }
+  to.accepted_aside.fetch_add(n, std::memory_order_relaxed);  // relaxed: a statistic
+  put_keyed(to, table, *link_newest_first(to, works.first(n)), *works.front(), n);
+  return n;
+}
+
+// Marks works as accepted and links them as an inbox has them. Returns the newest.
+template <class Sync>
+work* basic_pool<Sync>::link_newest_first(account& to, std::span<work* const> works) noexcept {
+  work* newest = nullptr;
+  for (work* const w : works) {
+    SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
+    work_access::set_state(*w, work_state::accepted);
+    work_access::home(*w) = to.home;
+    work_access::next(*w) = newest;
+    newest = w;
+  }
+  return newest;
 }
 
 // Returns an errno; the work is untouched unless it is 0 (W6).
@@ -87,16 +130,11 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) 
     return EAGAIN;
   }
   bool another = false;
-  work* newest = nullptr;
-  for (work* const w : works) {
-    SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
-    work_access::set_state(*w, work_state::accepted);
-    work_access::home(*w) = to.home;
-    work_access::next(*w) = newest;
+  for (const work* const w : works) {
     another |= has(w->flags(), work_flags::concurrent);
-    newest = w;
   }
-  while (!to.inbox.put(*newest, *works.front(), n)) {
+  work* const newest = link_newest_first(to, works);
+  while (to.inbox.put(*newest, *works.front(), n) == inbox_put::full) {
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
@@ -137,7 +175,9 @@ void basic_pool<Sync>::mark_chain(work& head, work_state state) noexcept {
 template <class Sync>
 int basic_pool<Sync>::admit_chain(account& to, const work& head, bool tracked, bool timed,
                                   std::uint32_t& index) noexcept {
-  if (room(to.cls) == 0) {
+  // Works in a table's inbox are counted in no account yet.
+  const std::size_t aside = head.keyed() ? traits::table(*head.domain()).inbox.size() : 0;
+  if (room(to.cls) <= aside) {
     return EAGAIN;
   }
   if (!hold_domains(head)) {
@@ -220,40 +260,133 @@ void basic_pool<Sync>::count_accepted(unsigned node, const chain_facts& chain, i
 template <class Sync>
 void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
   const bool another = has(w.flags(), work_flags::concurrent);
-  while (!to.inbox.put(w, w, 1)) {
+  while (to.inbox.put(w, w, 1) == inbox_put::full) {
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
   after_put(to, another);
 }
 
-// Enters the key's waiting works, in submit order (H2). Returns ENOMEM, and nothing has changed.
+// Returns ENOMEM, and nothing has changed.
 template <class Sync>
 int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index) noexcept {
   hash_domain& domain = *head.domain();
-  const std::uint64_t key = head.key();
-  key_shard& shard = traits::table(domain).shard_of(key);
+  key_table& table = traits::table(domain);
+  if (goes_through_inbox(to, table, head.flags())) {
+    set_slot(index, head, slot_place::key, nullptr, &domain, head.key());
+    put_keyed(to, table, head, head, 1);
+    return 0;
+  }
   plan next;
   {
-    const scoped_lock held(shard.lock);
-    if (!key_table::provide(shard)) {
+    const scoped_lock held(table.order);
+    move_to_keys(table);
+    if (!enter_key(table, to, head, index, key_memory::may_fail, next)) {
       return ENOMEM;
-    }
-    key_entry* entry = key_table::find(shard, key);
-    const bool fresh = entry == nullptr;
-    if (fresh) {
-      entry = &key_table::add(shard, key);
-    }
-    set_slot(index, head, slot_place::key, entry, &domain, key);
-    work_access::set_entry(head, entry);
-    entry->waiting.push_back(head);
-    to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
-    if (fresh) {
-      next = queue_key_locked(*entry);
     }
   }
   perform(next);
   return 0;
+}
+
+// Only while somebody runs who will look into it: else a look, now, decides whether there is anything to run.
+template <class Sync>
+bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept {
+  account* owner = table.owner.load(std::memory_order_relaxed);  // relaxed: compared, not looked into
+  if (owner == nullptr) {
+    // acquire: pairs with disown(), the table's hooks are ours from here.
+    table.owner.compare_exchange_strong(owner, &to, std::memory_order_acquire, std::memory_order_relaxed);
+    owner = table.owner.load(std::memory_order_relaxed);
+  }
+  return owner == &to && to.running.load(std::memory_order_relaxed) != 0 && !has(flags, work_flags::concurrent);
+}
+
+// Works that are linked newest → … → oldest, all of one domain, which `to` owns.
+template <class Sync>
+void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept {
+  inbox_put how = inbox_put::full;
+  while ((how = table.inbox.put(newest, oldest, n)) == inbox_put::full) {
+    const scoped_lock held(table.order);
+    move_to_keys(table);
+  }
+  if (how == inbox_put::first) {
+    const scoped_lock held(to.lock);
+    to.list_table(table);
+  }
+  // seq_cst: listed first; who stops running looks for tables after that.
+  if (to.running.load(std::memory_order_seq_cst) == 0) {
+    start_worker(to, false);
+  } else {
+    ensure_ticking();
+  }
+}
+
+// Enters the key's waiting works, in the order of the calls (H2). Returns false if there is no memory.
+template <class Sync>
+bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::uint32_t index, key_memory memory,
+                                 plan& then) noexcept {
+  const std::uint64_t key = w.key();
+  key_shard& shard = table.shard_of(key);
+  const scoped_lock held(shard.lock);
+  const bool provided =
+      memory == key_memory::may_fail ? key_table::provide(shard) : key_table::provide_at_any_rate(shard);
+  key_entry* entry = key_table::find(shard, key);
+  if (entry == nullptr && !provided) {
+    return false;
+  }
+  const bool fresh = entry == nullptr;
+  if (fresh) {
+    entry = &key_table::add(shard, key);
+  }
+  set_slot(index, w, slot_place::key, entry, shard.domain, key);
+  work_access::set_entry(w, entry);
+  entry->waiting.push_back(w);
+  to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+  if (fresh) {
+    then = queue_key_locked(*entry);
+  }
+  return true;
+}
+
+// What the table's inbox holds goes to its keys.
+template <class Sync>
+void basic_pool<Sync>::move_to_keys(key_table& table) noexcept {
+  table.inbox.take(table.deferred);
+  while (work* const w = table.deferred.pop_front()) {
+    plan next;
+    account& to = numbers::account_of(*w);
+    if (!to.pool.enter_key(table, to, *w, work_access::slot(*w), key_memory::must_do, next)) {
+      table.deferred.push_front(*w);
+      table.starved.store(true, std::memory_order_seq_cst);  // seq_cst: partner of key_ended()
+      return;
+    }
+    perform(next);
+  }
+  table.starved.store(false, std::memory_order_relaxed);  // relaxed: under `order`
+}
+
+// A key has ended, and with it somebody may get the memory that he lacked.
+template <class Sync>
+void basic_pool<Sync>::key_ended(key_table& table) noexcept {
+  if (table.starved.load(std::memory_order_seq_cst)) {
+    const scoped_lock held(table.order);
+    move_to_keys(table);
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::look_into_tables(account& at) noexcept {
+  while (at.tables_listed.load(std::memory_order_seq_cst) != 0) {
+    key_table* table = nullptr;
+    {
+      const scoped_lock held(at.lock);
+      table = at.unlist_table();
+    }
+    if (table != nullptr) {
+      const scoped_lock held(table->order);
+      move_to_keys(*table);
+    }
+  }
 }
 
 template <class Sync>
@@ -345,7 +478,7 @@ void basic_pool<Sync>::submit_inline(work& head) noexcept {
 template <class Sync>
 auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan {
   plan out{.at = &at};
-  if (at.nothing_to_do()) {
+  if (at.nothing_to_run()) {
     return out;
   }
   // seq_cst: see account.h.
@@ -422,6 +555,7 @@ auto basic_pool<Sync>::queue_key_locked(key_entry& entry) noexcept -> plan {
 
 template <class Sync>
 void basic_pool<Sync>::start_worker(account& at, bool another) noexcept {
+  look_into_tables(at);
   plan next;
   {
     const scoped_lock held(at.lock);

@@ -111,6 +111,7 @@ void basic_pool<Sync>::record_locked(worker& self, account& at, steady_time now)
 template <class Sync>
 bool basic_pool<Sync>::fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept {
   for (;;) {
+    look_into_tables(from);
     key_entry* entry = nullptr;
     {
       const scoped_lock held(from.lock);
@@ -174,13 +175,14 @@ void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time no
 template <class Sync>
 bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept {
   plan next;
+  key_table& table = *entry.shard->table;
+  bool ended = false;
   {
     const scoped_lock held(entry.shard->lock);
-    if (entry.waiting.empty()) {
+    ended = entry.waiting.empty();
+    if (ended) {
       key_table::erase(entry);
-      return false;
-    }
-    if (&numbers::account_of(*entry.waiting.front()) == &from) {
+    } else if (&numbers::account_of(*entry.waiting.front()) == &from) {
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
       const std::size_t most = stolen ? 1 : self.batch_limit;
@@ -201,8 +203,12 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
       self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
       from.keyed.fetch_sub(n, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
       return true;
+    } else {
+      next = queue_key_locked(entry);
     }
-    next = queue_key_locked(entry);
+  }
+  if (ended) {
+    key_ended(table);
   }
   perform(next);
   return false;
@@ -396,35 +402,27 @@ bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t ind
 template <class Sync>
 bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
                                      plan& then) noexcept {
-  hash_domain& domain = *next.domain();
-  const std::uint64_t key = next.key();
-  key_shard& shard = traits::table(domain).shard_of(key);
+  key_table& table = traits::table(*next.domain());
+  const scoped_lock order_held(table.order);
+  move_to_keys(table);
+  work_access::slot(next) = index;
+  here = &to == self.home && !self.rescuer && !self.broken() && self.in_batch.load(std::memory_order_relaxed) == 0 &&
+         own_free_key(self, table, next, index);
+  return here || enter_key(table, to, next, index, key_memory::may_fail, then);
+}
+
+// Returns whether the key had no works, and is this worker's now.
+template <class Sync>
+bool basic_pool<Sync>::own_free_key(worker& self, key_table& table, work& next, std::uint32_t index) noexcept {
+  key_shard& shard = table.shard_of(next.key());
   const scoped_lock held(shard.lock);
-  if (!key_table::provide(shard)) {
+  if (!key_table::provide(shard) || key_table::find(shard, next.key()) != nullptr) {
     return false;
   }
-  key_entry* entry = key_table::find(shard, key);
-  const bool fresh = entry == nullptr;
-  if (fresh) {
-    entry = &key_table::add(shard, key);
-  }
-  work_access::slot(next) = index;
-  here = fresh && &to == self.home && !self.rescuer && !self.broken() &&
-         self.in_batch.load(std::memory_order_relaxed) == 0;
-  if (here) {
-    const scoped_lock self_held(self.lock);
-    self.run_of = entry;
-    self.current = &next;
-    set_slot(index, next, slot_place::worker, &self);
-    return true;
-  }
-  set_slot(index, next, slot_place::key, entry, &domain, key);
-  work_access::set_entry(next, entry);
-  entry->waiting.push_back(next);
-  to.keyed.fetch_add(1, std::memory_order_seq_cst);
-  if (fresh) {
-    then = queue_key_locked(*entry);
-  }
+  const scoped_lock self_held(self.lock);
+  self.run_of = &key_table::add(shard, next.key());
+  self.current = &next;
+  set_slot(index, next, slot_place::worker, &self);
   return true;
 }
 
@@ -463,13 +461,19 @@ void basic_pool<Sync>::end_run(worker& self) noexcept {
     return;
   }
   plan next;
+  key_table& table = *entry->shard->table;
+  bool ended = false;
   {
     const scoped_lock held(entry->shard->lock);
-    if (entry->waiting.empty()) {
+    ended = entry->waiting.empty();
+    if (ended) {
       key_table::erase(*entry);
-      return;
+    } else {
+      next = queue_key_locked(*entry);
     }
-    next = queue_key_locked(*entry);
+  }
+  if (ended) {
+    key_ended(table);
   }
   perform(next);
 }
@@ -567,7 +571,6 @@ bool basic_pool<Sync>::leave_surplus(worker& self) noexcept {
 template <class Sync>
 void basic_pool<Sync>::retire(worker& self, bool surplus) noexcept {
   account& at = *self.home;
-  plan next;
   {
     const scoped_lock held(at.lock);
     SLUICE_CHECK(self.how() == worker_mode::busy && !self.on_free_list, "a worker leaves as a running one");
@@ -579,9 +582,8 @@ void basic_pool<Sync>::retire(worker& self, bool surplus) noexcept {
     if (worker* const heir = self.fixed ? at.workers.front() : nullptr) {
       heir->fixed = true;  // whoever sleeps with a time-out sees it then
     }
-    next = choose_locked(at, false);
   }
-  perform(next);
+  start_worker(at, false);
   {
     const scoped_lock held(self.lock);
     self.started = false;

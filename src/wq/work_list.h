@@ -122,6 +122,43 @@ class work_chain {
     (tail_ != nullptr ? work_access::next(*tail_) : head_) = &w;
     tail_ = &w;
   }
+  // What is linked newest first, behind what is here, oldest first.
+  void append_reversed(work* newest) noexcept {
+    work* oldest = nullptr;
+    for (work* at = newest; at != nullptr;) {
+      work* const older = work_access::next(*at);
+      work_access::next(*at) = oldest;
+      oldest = at;
+      at = older;
+    }
+    if (oldest == nullptr) {
+      return;
+    }
+    (tail_ != nullptr ? work_access::next(*tail_) : head_) = oldest;
+    tail_ = newest;
+  }
+  void push_front(work& w) noexcept {
+    work_access::next(w) = head_;
+    head_ = &w;
+    tail_ = tail_ != nullptr ? tail_ : &w;
+  }
+  [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+  [[nodiscard]] work* front() const noexcept { return head_; }
+  [[nodiscard]] static work* after(work& w) noexcept { return work_access::next(w); }
+  // Takes out all that match, each handed to `taken`.
+  template <class Match, class Taken>
+  void take_out(Match match, Taken taken) noexcept {
+    work_chain rest;
+    while (work* const w = pop_front()) {
+      if (match(*w)) {
+        taken(*w);
+      } else {
+        rest.push_back(*w);
+      }
+    }
+    head_ = rest.head_;
+    tail_ = rest.tail_;
+  }
   [[nodiscard]] work* pop_front() noexcept {
     work* const first = head_;
     if (first != nullptr) {

@@ -1,0 +1,149 @@
+// Goal: accepted works are run or given up, each key's in order, although no memory can be had (X4).
+// Method: this program's operator new fails while the test says so.
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+#include "sluice/wq/hash_domain.h"
+#include "sluice/wq/io_wq.h"
+
+#include "support/wq_probe.h"
+
+namespace {
+
+std::atomic<bool> no_memory{false};
+
+void* allocate(std::size_t bytes) noexcept {
+  return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
+}
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  if (void* const made = allocate(bytes)) {
+    return made;
+  }
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+  return allocate(bytes);
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace {
+
+using namespace sluice;
+using test::make_wq;
+using test::probe;
+
+// A worker that runs, so that keyed works go through the inbox, until `go`.
+struct busy_worker {
+  explicit busy_worker(io_wq& wq)
+      : work_([this](work_context&) {
+          started.release();
+          go.acquire();
+        }) {
+    EXPECT_TRUE(wq.submit(work_));
+    started.acquire();
+  }
+  void finish() {
+    go.release();
+    work_.wait_released();
+  }
+
+ private:
+  std::binary_semaphore started{0};
+  std::binary_semaphore go{0};
+  probe work_;
+};
+
+constexpr std::size_t keys = 200;
+constexpr std::size_t per_key = 3;
+
+std::vector<std::unique_ptr<probe>> keyed_works(hash_domain& domain,
+                                                std::array<std::vector<std::size_t>, keys>& order) {
+  std::vector<std::unique_ptr<probe>> all;
+  for (std::size_t i = 0; i < keys * per_key; ++i) {
+    order[i % keys].reserve(per_key);
+    all.push_back(std::make_unique<probe>([&order, i](work_context&) { order[i % keys].push_back(i); }));
+    all.back()->set_key(domain, i % keys);
+  }
+  return all;
+}
+
+// X4 H2: more keys than entries, and none can be made: they take turns with those there are.
+TEST(IoWqNoMemory, KeysWithoutEntriesTakeTurns) {
+  const auto wq = make_wq({.max_bound = 1});
+  const auto domain = *hash_domain::create();
+  probe first;
+  first.set_key(*domain, 0);
+  ASSERT_TRUE(wq->submit(first));  // the wq knows the domain from here
+  first.wait_released();
+  std::array<std::vector<std::size_t>, keys> order;
+  const auto all = keyed_works(*domain, order);
+  busy_worker blocker(*wq);
+  no_memory.store(true, std::memory_order_seq_cst);
+  bool accepted = true;
+  for (const auto& each : all) {
+    accepted = wq->submit(*each).has_value() && accepted;
+  }
+  blocker.finish();
+  for (const auto& each : all) {
+    each->wait_released();
+  }
+  no_memory.store(false, std::memory_order_seq_cst);
+  EXPECT_TRUE(accepted);
+  for (const auto& each : order) {
+    EXPECT_EQ(each.size(), per_key);
+    EXPECT_TRUE(std::ranges::is_sorted(each));
+  }
+  wq->stop(stop_policy::run_queued);
+  EXPECT_EQ(domain->live_keys(), 0U);
+  EXPECT_EQ(wq->stats().bound.accepted, wq->stats().bound.released);
+}
+
+// X4 C1: works that wait for an entry are found by every kind of cancel.
+TEST(IoWqNoMemory, WorksWithoutEntriesCanBeCancelled) {
+  const auto wq = make_wq({.max_bound = 1});
+  const auto domain = *hash_domain::create();
+  probe first;
+  first.set_key(*domain, 0);
+  ASSERT_TRUE(wq->submit_tracked(first));
+  first.wait_released();
+  std::array<std::vector<std::size_t>, keys> order;
+  const auto all = keyed_works(*domain, order);
+  busy_worker blocker(*wq);
+  no_memory.store(true, std::memory_order_seq_cst);
+  std::array<work_handle, 8> names;
+  std::size_t tracked = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    all[i]->set_owner(i % 2 + 1);
+    if (i % keys > keys - 9 && i < keys) {
+      names[tracked++] = wq->submit_tracked(*all[i]).value_or(work_handle());
+    } else {
+      EXPECT_TRUE(wq->submit(*all[i]));
+    }
+  }
+  std::size_t cancelled = 0;
+  for (std::size_t i = 0; i < tracked; ++i) {
+    cancelled += wq->cancel(names[i]) == cancel_result::cancelled ? 1U : 0U;
+  }
+  const std::size_t by_owner = wq->cancel_owner(1).cancelled;
+  no_memory.store(false, std::memory_order_seq_cst);
+  EXPECT_EQ(cancelled, 8U);
+  EXPECT_EQ(by_owner + cancelled, all.size() / 2 + 4);
+  blocker.finish();
+  for (const auto& each : all) {
+    each->wait_released();
+    EXPECT_EQ(each->runs() + each->releases(), 2);
+  }
+  wq->stop(stop_policy::run_queued);
+  EXPECT_EQ(domain->live_keys(), 0U);
+}
+
+}  // namespace
