@@ -113,10 +113,12 @@ std::vector<cgroup_hierarchy> parse_mounts(std::string_view mounts, std::string_
         return false;
       }
     }
-    found.push_back(std::move(tree));
+    // v1 before v2, each in the order of the mounts.
+    const bool last = tree.version == cgroup_version::v2;
+    const auto place = last ? found.end() : std::ranges::find(found, cgroup_version::v2, &cgroup_hierarchy::version);
+    found.insert(place, std::move(tree));
     return false;
   });
-  std::ranges::stable_sort(found, {}, &cgroup_hierarchy::version);
   return found;
 }
 

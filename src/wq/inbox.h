@@ -78,6 +78,7 @@ class basic_inbox {
 
   [[nodiscard]] static std::size_t count_of(std::uint64_t word) noexcept { return word >> address_bits; }
   [[nodiscard]] static work* newest_of(std::uint64_t word) noexcept {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the count stands in the address's free bits
     return reinterpret_cast<work*>(word & ((std::uint64_t{1} << address_bits) - 1));
   }
 

@@ -201,9 +201,8 @@ class basic_key_table {
     return *made;
   }
 
-  // Requires: nothing waits; neither listed nor claimed by anybody but the caller.
-  static void erase(entry& gone) noexcept SLUICE_REQUIRES(gone.shard->lock) {
-    shard& in = *gone.shard;
+  // Requires: an entry of this shard; nothing waits; neither listed nor claimed by anybody but the caller.
+  static void erase(shard& in, entry& gone) noexcept SLUICE_REQUIRES(in.lock) {
     entry** at = &in.buckets[bucket_of(gone.key, in.bucket_count)];
     while (*at != &gone) {
       at = &(*at)->chain;

@@ -192,7 +192,7 @@ class basic_pool {
   void after_put(account& to, bool another) noexcept;
   void made_room(work_class cls) noexcept;
   [[nodiscard]] plan choose_locked(account& at, bool another) noexcept SLUICE_REQUIRES(at.lock);
-  [[nodiscard]] plan queue_key_locked(key_entry& entry) noexcept SLUICE_REQUIRES(entry.shard->lock);
+  [[nodiscard]] plan queue_key_locked(key_shard& shard, key_entry& entry) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] worker* wake_free_locked(account& at) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] bool reserve_worker(work_class cls) noexcept;
   void start_worker(account& at, bool another) noexcept;
@@ -248,7 +248,7 @@ class basic_pool {
   template <class Match>
   std::size_t scan_workers(Match match, work_chain& out, stop_sources& sources) noexcept SLUICE_REQUIRES(moves_);
   void forget_slot(work& w) noexcept;
-  [[nodiscard]] plan key_lost_work_locked(key_entry& entry) noexcept SLUICE_REQUIRES(entry.shard->lock);
+  [[nodiscard]] plan key_lost_work_locked(key_shard& shard, key_entry& entry) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] std::optional<std::stop_source> ask_locked(worker& at) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] static work_view view_of(const work& w, bool running, hash_domain* domain, std::uint64_t key) noexcept;
   struct candidate {

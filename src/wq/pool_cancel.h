@@ -105,7 +105,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_account(account& at, st
 
 // A waiting work of the key was taken out. Whoever owns the key does not mind; a queued key may have to move, or go.
 template <class Sync>
-auto basic_pool<Sync>::key_lost_work_locked(key_entry& entry) noexcept -> plan {
+auto basic_pool<Sync>::key_lost_work_locked(key_shard& shard, key_entry& entry) noexcept -> plan {
   if (entry.state == key_state::busy) {
     return {};
   }
@@ -121,11 +121,12 @@ auto basic_pool<Sync>::key_lost_work_locked(key_entry& entry) noexcept -> plan {
     }
     was_on.unlist_key(entry);
   }
+  entry.state = key_state::busy;  // ours, for a moment
   if (empty) {
-    key_table::erase(entry);
+    key_table::erase(shard, entry);
     return {};
   }
-  return queue_key_locked(entry);
+  return queue_key_locked(shard, entry);
 }
 
 template <class Sync>
@@ -160,7 +161,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
       numbers::account_of(*item).keyed.fetch_sub(1, std::memory_order_seq_cst);
       entry->waiting.remove(*item);
       work_access::set_key(*item, &domain, key);
-      next = key_lost_work_locked(*entry);
+      next = key_lost_work_locked(shard, *entry);
     } else {  // deferred
       table.deferred.take_out([item](const work& w) { return &w == item; }, [](work&) {});
     }
@@ -252,7 +253,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
                             });
     for (key_shard& shard : table.shards()) {
       const scoped_lock held(shard.lock);
-      key_table::for_each(shard, [&](key_entry& entry) SLUICE_REQUIRES(shard.lock) {
+      key_table::for_each(shard, [&](key_entry& entry) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // for_each holds it
         bool lost = false;
         for (work* w = entry.waiting.front(); w != nullptr;) {
           work* const behind = work_list::after(*w);
@@ -268,7 +269,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
           w = behind;
         }
         if (lost) {
-          perform(key_lost_work_locked(entry));
+          perform(key_lost_work_locked(shard, entry));
         }
       });
     }
@@ -451,11 +452,13 @@ void basic_pool<Sync>::note_workers(std::vector<candidate>& out, bool& full) noe
   look(rescuer_);
 }
 
-// A work that moved down while the scan went on was met twice; where it was met last counts.
+// A work that moved down while the scan went on was met twice.
 template <class Sync>
 void basic_pool<Sync>::keep_last_of_each(std::vector<candidate>& all) noexcept {
-  std::ranges::reverse(all);
-  std::ranges::stable_sort(all, {}, [](const candidate& one) { return one.handle.slot(); });
+  // Where it ran it was met last: a work goes from pending to running, not back, but for a recall, which waits.
+  std::ranges::sort(all, [](const candidate& a, const candidate& b) {
+    return a.handle.slot() != b.handle.slot() ? a.handle.slot() < b.handle.slot() : a.view.running && !b.view.running;
+  });
   const auto rest = std::ranges::unique(all, {}, [](const candidate& one) { return one.handle.slot(); });
   all.erase(rest.begin(), rest.end());
 }

@@ -343,7 +343,7 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
   entry->waiting.push_back(w);
   to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
   if (fresh) {
-    then = queue_key_locked(*entry);
+    then = queue_key_locked(shard, *entry);
   }
   return true;
 }
@@ -534,7 +534,8 @@ bool basic_pool<Sync>::reserve_worker(work_class cls) noexcept {
 
 // The key has works and nobody owns it: into the queue of its first work.
 template <class Sync>
-auto basic_pool<Sync>::queue_key_locked(key_entry& entry) noexcept -> plan {
+auto basic_pool<Sync>::queue_key_locked(key_shard& shard, key_entry& entry) noexcept -> plan {
+  SLUICE_DCHECK(entry.shard == &shard && entry.state == key_state::busy, "a key is queued by who owns it");
   account& to = numbers::account_of(*entry.waiting.front());
   entry.state = key_state::queued;
   entry.queued_on = &to;

@@ -181,7 +181,7 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
     const scoped_lock held(entry.shard->lock);
     ended = entry.waiting.empty();
     if (ended) {
-      key_table::erase(entry);
+      key_table::erase(*entry.shard, entry);
     } else if (&numbers::account_of(*entry.waiting.front()) == &from) {
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
@@ -204,7 +204,8 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
       from.keyed.fetch_sub(n, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
       return true;
     } else {
-      next = queue_key_locked(entry);
+      entry.state = key_state::busy;  // claimed, so it is ours to move
+      next = queue_key_locked(*entry.shard, entry);
     }
   }
   if (ended) {
@@ -467,9 +468,9 @@ void basic_pool<Sync>::end_run(worker& self) noexcept {
     const scoped_lock held(entry->shard->lock);
     ended = entry->waiting.empty();
     if (ended) {
-      key_table::erase(*entry);
+      key_table::erase(*entry->shard, *entry);
     } else {
-      next = queue_key_locked(*entry);
+      next = queue_key_locked(*entry->shard, *entry);
     }
   }
   if (ended) {

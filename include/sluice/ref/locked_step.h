@@ -52,7 +52,7 @@ wrong:
 
 // word - 1. As fetch_sub, acq_rel: the locked instruction orders the processor, "memory" the compiler.
 [[gnu::always_inline]] inline step locked_decrement(std::atomic<std::int32_t>& word) noexcept {
-  bool was_zero;
+  bool was_zero = false;
   // c (borrow): 1 was taken from 0. l (the sign differs from the overflow): the exact difference is below 0.
   asm goto(
       "lock subl $1, %0\n\t"
