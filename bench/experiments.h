@@ -18,6 +18,8 @@ report run_dispatch();
 report run_blocked();
 // bench/scale.cpp
 report run_scale();
+// bench/storm.cpp
+report run_storm();
 
 struct experiment {
   std::string_view name;
@@ -36,6 +38,8 @@ inline constexpr std::array experiments{
                &run_blocked},
     experiment{"scale", "ten million works, a million keys, ten thousand workers, sixteen submitters, eight nodes",
                &run_scale},
+    experiment{"storm", "a hundred million works of every kind, cancels and faults; ten thousand reads taken back",
+               &run_storm},
 };
 
 }  // namespace bench

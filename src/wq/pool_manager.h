@@ -447,15 +447,16 @@ template <class Sync>
 void basic_pool<Sync>::replace_rescuer() noexcept {
   rescuer_thread_.join();
   expect_rescuer();
+  result<named_thread> next = fail(ENOMEM);
   try {
-    result<named_thread> next = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
-    if (next) {
-      rescuer_gone_.store(false, std::memory_order_relaxed);  // relaxed: the manager's own from here
-      rescuer_thread_ = std::move(*next);
-      return;
-    }
+    next = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
   } catch (const std::bad_alloc&) {
-    // as if there was no thread
+    next = fail(ENOMEM);
+  }
+  if (next) {
+    rescuer_gone_.store(false, std::memory_order_relaxed);  // relaxed: the manager's own from here
+    rescuer_thread_ = std::move(*next);
+    return;
   }
   loops_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: it never ran
 }

@@ -275,7 +275,8 @@ bool basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
 template <class Sync>
 work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   // I3: what cannot be done as who it is for is given up, on this thread, which is then nobody but itself.
-  const bool dressed = self.clothes->put_on(w.who().get()).has_value();
+  const ref<const identity>& who = w.who();
+  const bool dressed = self.clothes->put_on(who ? &*who : nullptr).has_value();
   if (!dressed && self.broken() && take_back(self, w)) {
     return nullptr;  // nothing was wrong with this one: put_back() gives it to another worker
   }
