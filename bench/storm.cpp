@@ -55,21 +55,21 @@ struct waiting_read : sluice::work {
     if (ctx.cancelled()) {
       return;
     }
-    self.begun->fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
+    self.counts_begun->fetch_add(1, std::memory_order_relaxed);  // relaxed: a count
     while (!ctx.cancelled()) {
       const sluice::blocking_region region;
       static_cast<void>(::read(self.fd, self.buffer.data(), self.buffer.size()));
     }
   }
   static void do_release(sluice::work& w) noexcept {
-    static_cast<waiting_read&>(w).over->fetch_add(1, std::memory_order_release);  // pairs with the canceller
+    static_cast<waiting_read&>(w).counts_over->fetch_add(1, std::memory_order_release);  // pairs with the canceller
   }
   static constexpr sluice::work_ops ops{do_run, do_release};
 
   int fd = -1;
   std::array<char, 64> buffer{};
-  std::atomic<std::size_t>* begun = nullptr;
-  std::atomic<std::size_t>* over = nullptr;
+  std::atomic<std::size_t>* counts_begun = nullptr;
+  std::atomic<std::size_t>* counts_over = nullptr;
 };
 
 // Milliseconds from the cancel to the last completion, with `workers` of the reads really in read(2), the rest queued.
@@ -86,8 +86,8 @@ sample taken_back(unsigned workers) {
   std::vector<waiting_read> reads(waiting_reads);
   for (waiting_read& each : reads) {
     each.fd = reading.get();
-    each.begun = &begun;
-    each.over = &over;
+    each.counts_begun = &begun;
+    each.counts_over = &over;
     submit(*wq, each);
   }
   while (begun.load(std::memory_order_relaxed) != workers) {

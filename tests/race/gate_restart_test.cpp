@@ -15,7 +15,7 @@ namespace {
 
 using gate = sluice::basic_gate<race::sync, race::two_cores>;
 
-constexpr race::options most_of_two{.schedules = 5'000'000, .max_preemptions = 3, .how = race::mode::exhaustive};
+constexpr race::options most_of_two{.schedules = 5'000'000, .max_preemptions = 2, .how = race::mode::exhaustive};
 constexpr race::options seeds{.schedules = 20'000};
 constexpr std::uint32_t no_number = 2;
 

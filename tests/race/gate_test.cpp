@@ -27,6 +27,8 @@ struct chosen_core {
 using gate = sluice::basic_gate<race::sync, chosen_core>;
 
 constexpr race::options all_of_two{.schedules = 5'000'000, .how = race::mode::exhaustive};
+// Of longer scenes: those in which threads are put aside three times.
+constexpr race::options most_of_two{.schedules = 5'000'000, .max_preemptions = 3, .how = race::mode::exhaustive};
 constexpr race::options seeds{.schedules = 10'000};
 
 struct guarded {
@@ -109,8 +111,8 @@ void visit_in_parts(guarded& state, std::uint32_t enter_on) {
   state.door.leave(three - 1);
 }
 
-TEST(RaceGate, ManyPassesLeaveInPartsAgainstCloseAllSchedules) {
-  const race::report found = race::explore(all_of_two, [](race::run& run) {
+TEST(RaceGate, ManyPassesLeaveInPartsAgainstClose) {
+  const race::report found = race::explore(most_of_two, [](race::run& run) {
     auto state = std::make_shared<guarded>();
     run.thread([=] { visit_in_parts(*state, 0); });
     run.thread([=] {
