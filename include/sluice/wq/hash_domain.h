@@ -1,8 +1,8 @@
 // hash_domain: the space in which the keys of keyed works are compared.
 //
 // At most one work of a key runs at a time, and works of a key start in the order of their submits, over all engines
-// and all wqs that use the domain. Keys are exact: two different keys never wait for each other. A key costs memory
-// only while a work of it is queued or running.
+// and all wqs that use the domain. Keys are exact: two different keys never wait for each other. A key has an entry only
+// while a work of it is queued or running; some entries are kept for the next keys.
 //
 // Ownership:      kref; a wq holds a count of every domain that it was given a work of, until the wq ends.
 // Thread safety:  any thread.
