@@ -78,8 +78,8 @@ struct basic_account {
   }
 
   void list_table(basic_key_table<Sync>& table) noexcept SLUICE_REQUIRES(lock) {
-    if (!table.in_list) {
-      table.in_list = true;
+    if (!table.noticed.load(std::memory_order_relaxed)) {  // relaxed: under the lock
+      table.noticed.store(true, std::memory_order_relaxed);
       tables.push_back(table);
       tables_listed.store(tables.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
     }
@@ -87,7 +87,7 @@ struct basic_account {
   [[nodiscard]] basic_key_table<Sync>* unlist_table() noexcept SLUICE_REQUIRES(lock) {
     basic_key_table<Sync>* const first = tables.pop_front();
     if (first != nullptr) {
-      first->in_list = false;
+      first->noticed.store(false, std::memory_order_relaxed);  // relaxed: under the lock; elsewhere a hint
       tables_listed.store(tables.size(), std::memory_order_seq_cst);
     }
     return first;

@@ -59,7 +59,8 @@ class basic_inbox {
     if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: as below
       return;
     }
-    into.append_reversed(newest_of(word_.exchange(0, std::memory_order_acquire)));  // acquire: pairs with put()
+    // acquire: pairs with put(). release: whoever puts next sees what the taker did before (basic_key_table::noticed).
+    into.append_reversed(newest_of(word_.exchange(0, std::memory_order_acq_rel)));
   }
 
   // Appends all to a list, oldest first. Returns how many. Requires: the account's lock.

@@ -135,8 +135,8 @@ class basic_key_table {
   work_chain deferred SLUICE_GUARDED_BY(order);
   typename Sync::template atomic<bool> starved{false};  // deferred is not empty
 
-  // Guarded by the owner's lock: in its list of tables to look into.
-  bool in_list = false;
+  // In the owner's list of tables to look into; written under the owner's lock, as the hooks are.
+  typename Sync::template atomic<bool> noticed{false};
   basic_key_table* prev = nullptr;
   basic_key_table* next = nullptr;
 

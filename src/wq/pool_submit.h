@@ -309,7 +309,8 @@ void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, wo
     const scoped_lock held(table.order);
     move_to_keys(table);
   }
-  if (how == inbox_put::first) {
+  // Whoever found it empty lists it; so does whoever comes before he has done so, for he may be kept from it.
+  if (how == inbox_put::first || !table.noticed.load(std::memory_order_relaxed)) {
     const scoped_lock held(to.lock);
     to.list_table(table);
   }
@@ -321,7 +322,8 @@ void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, wo
   }
 }
 
-// Enters the key's waiting works, in the order of the calls (H2). Returns false if there is no memory.
+// Enters the key's waiting works, in the order of the calls (H2). Returns false if there is no memory. `to` may be
+// another pool's, which may end as soon as the shard's lock is gone: queue_key_locked() of this pool sees to that.
 template <class Sync>
 bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::uint32_t index, key_memory memory,
                                  plan& then) noexcept {
@@ -338,7 +340,7 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
   if (fresh) {
     entry = &key_table::add(shard, key);
   }
-  set_slot(index, w, slot_place::key, entry, shard.domain, key);
+  to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, key);
   work_access::set_entry(w, entry);
   entry->waiting.push_back(w);
   to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
@@ -355,7 +357,7 @@ void basic_pool<Sync>::move_to_keys(key_table& table) noexcept {
   while (work* const w = table.deferred.pop_front()) {
     plan next;
     account& to = numbers::account_of(*w);
-    if (!to.pool.enter_key(table, to, *w, work_access::slot(*w), key_memory::must_do, next)) {
+    if (!enter_key(table, to, *w, work_access::slot(*w), key_memory::must_do, next)) {
       table.deferred.push_front(*w);
       table.starved.store(true, std::memory_order_seq_cst);  // seq_cst: partner of key_ended()
       return;

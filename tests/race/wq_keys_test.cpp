@@ -185,4 +185,41 @@ TEST(RaceWqKeys, LinkedWorkOfTheSameKey) {
   });
 }
 
+// P5 H2: two submitters put works of one domain into its inbox while its worker falls idle: whoever was first may be kept
+// from telling, and whoever came second must not rely on him.
+TEST(RaceWqKeys, TwoSubmittersOfOneDomainAgainstIdle) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    share_key(*rig, 4, std::make_shared<race::plain<int>>(0));
+    rig->set_key(rig->jobs[2], 9);
+    rig->set_key(rig->jobs[3], 9);
+    auto done = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+    auto* const one = rig->add_worker();
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      done->store(1, std::memory_order_seq_cst);
+      race::sync::wake(*done, 1);
+    });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[2]) && rig->submit(rig->jobs[3]), "accepted");
+      while (done->load(std::memory_order_seq_cst) == 0) {
+        race::sync::wait(*done, 0);
+      }
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+      std::vector<int> first = rig->log;
+      std::erase_if(first, [](int number) { return number > 1; });
+      std::vector<int> second = rig->log;
+      std::erase_if(second, [](int number) { return number < 2; });
+      race::check(sorted(first) && sorted(second), "start order is submit order (H2)");
+      race::check(rig->domain->table.size() == 0, "no entry is left (H4)");
+    });
+  });
+}
+
 }  // namespace
