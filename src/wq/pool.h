@@ -11,8 +11,8 @@
 // | pool_manager.h | creation, sampler, deadlines, repeated interrupts, the rescuer          |
 // | pool_stop.h    | start, stop, report, statistics                                         |
 //
-// Lock order: moves_ → domain_lock_ → a key table's order → a shard's → an account's → a worker's → a slot's. timer_lock_ and
-// records_lock_ are leaves. No callback, no thread creation and no wait under any of them; stop_lock_ alone is held while threads are
+// Lock order: moves_ → domain_lock_ → a key table's order → a shard's → an account's → a worker's → a slot's. timer_lock_,
+// records_lock_ and orphans_lock_ are leaves. No callback, no thread creation and no wait under any of them; stop_lock_ alone is held while threads are
 // joined.
 //
 // Where a work may be, and what a canceller locks to take it from there:
@@ -210,7 +210,7 @@ class basic_pool {
   static void adapt(worker& self, steady_time now) noexcept;
   void run_batch(worker& self) noexcept;
   [[nodiscard]] work* begin_next(worker& self) noexcept;
-  [[nodiscard]] bool take_back(worker& self, work& w) noexcept;
+  void take_back(worker& self, work& w) noexcept;
   [[nodiscard]] work* run_one(worker& self, work& w) noexcept;
   [[nodiscard]] work* promote(worker& self, work& next, std::uint32_t index, bool cut) noexcept;
   [[nodiscard]] work* promote_here(worker& self, work& next, std::uint32_t index) noexcept;
@@ -277,6 +277,7 @@ class basic_pool {
   [[nodiscard]] steady_time first_timer() noexcept;
   [[nodiscard]] bool cancel_one_expired() noexcept;
   [[nodiscard]] bool rescue_one() noexcept;
+  [[nodiscard]] bool give_up_orphan() noexcept;
   void rescuer_turns() noexcept;
   void replace_rescuer() noexcept;
   void loop_ends() noexcept;
@@ -330,6 +331,10 @@ class basic_pool {
   std::vector<worker*> dead_ SLUICE_GUARDED_BY(records_lock_);
   cpu_set_t affinity_ SLUICE_GUARDED_BY(records_lock_){};
   bool has_affinity_ SLUICE_GUARDED_BY(records_lock_) = false;
+
+  // Works that were asked to stop on a thread that broke before it ran them.
+  lock_type orphans_lock_;
+  work_chain orphans_ SLUICE_GUARDED_BY(orphans_lock_);
 
   atomic<std::uint32_t> alive_{0};         // records whose thread has not been joined
   atomic<std::uint32_t> interrupting_{0};  // works that are being interrupted

@@ -406,6 +406,19 @@ bool basic_pool<Sync>::rescue_one() noexcept {
 }
 
 template <class Sync>
+bool basic_pool<Sync>::give_up_orphan() noexcept {
+  work* orphan = nullptr;
+  {
+    const scoped_lock held(orphans_lock_);
+    orphan = orphans_.pop_front();
+  }
+  if (orphan != nullptr) {
+    door_.leave(static_cast<std::int64_t>(give_up(*orphan)));
+  }
+  return orphan != nullptr;
+}
+
+template <class Sync>
 void basic_pool<Sync>::rescuer_loop() noexcept {
   traits::this_worker() = &rescuer_;
   rescuer_.clothes.emplace(identities_);
@@ -429,7 +442,7 @@ void basic_pool<Sync>::rescuer_loop() noexcept {
 template <class Sync>
 void basic_pool<Sync>::rescuer_turns() noexcept {
   for (;;) {
-    if (cancel_one_expired() || rescue_one()) {
+    if (cancel_one_expired() || give_up_orphan() || rescue_one()) {
       if (rescuer_.broken()) {
         return;
       }

@@ -253,22 +253,37 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
   return w;
 }
 
-// From current to the head of the batch again. Returns false if it was asked to stop meanwhile.
+// A thread that broke before it could run the work runs nothing more: back to the head of the batch, for another worker.
+// One that was asked to stop meanwhile is the rescuer's to give up (I6).
 template <class Sync>
-bool basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
-  const scoped_lock held(self.lock);
-  if (self.interrupting) {
-    return false;
+void basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
+  std::uint32_t index = 0;
+  {
+    const scoped_lock held(self.lock);
+    self.current = nullptr;
+    if (!std::exchange(self.interrupting, false)) {
+      if (self.run_of != nullptr) {
+        work_access::set_entry(w, self.run_of);
+      }
+      work_list first;
+      first.push_back(w);
+      self.batch.prepend(first);
+      self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
+      return;
+    }
+    self.ask_due = false;
+    static_cast<void>(self.running.end());
+    index = std::exchange(work_access::slot(w), 0);
   }
-  self.current = nullptr;
-  if (self.run_of != nullptr) {
-    work_access::set_entry(w, self.run_of);
+  interrupting_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: the manager looks again each tick
+  if (index != 0) {
+    slots_.give_back(index);
   }
-  work_list first;
-  first.push_back(w);
-  self.batch.prepend(first);
-  self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
-  return true;
+  {
+    const scoped_lock held(orphans_lock_);
+    orphans_.push_back(w);
+  }
+  rescuer_.word.wake();
 }
 
 // Runs and releases one. Returns the next of its chain if this worker goes on with it.
@@ -277,8 +292,9 @@ work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   // I3: what cannot be done as who it is for is given up, on this thread, which is then nobody but itself.
   const ref<const identity>& who = w.who();
   const bool dressed = self.clothes->put_on(who ? &*who : nullptr).has_value();
-  if (!dressed && self.broken() && take_back(self, w)) {
-    return nullptr;  // nothing was wrong with this one: put_back() gives it to another worker
+  if (!dressed && self.broken()) {
+    take_back(self, w);
+    return nullptr;
   }
   work_context ctx = work_access::context(dressed ? &self.running : nullptr);
   work_access::run(w, ctx);

@@ -131,7 +131,7 @@ class open_directory {
 };
 
 // The kernel's calls, of which some fail or only pretend.
-class unruly_calls final : public sluice::identity_calls {
+class unruly_calls : public sluice::identity_calls {
  public:
   enum class mischief : std::uint8_t {
     none,

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
+#include <utility>
 
 #include "sluice/identity/identity.h"
 #include "sluice/wq/hash_domain.h"
@@ -148,6 +150,55 @@ TEST(IoWqIdentity, AKeyOutlivesTheWorkerThatBroke) {
   EXPECT_EQ(order.size(), 20U);
   EXPECT_TRUE(std::ranges::is_sorted(order));
   EXPECT_EQ(domain->live_keys(), 0U);
+}
+
+// Lets the test in at the first call that a thread makes to become itself again.
+struct calls_with_a_hook final : test::unruly_calls {
+  int capset(const capability_sets& sets) noexcept override {
+    fire();
+    return unruly_calls::capset(sets);
+  }
+  int setresuid(uid_t r, uid_t e, uid_t s) noexcept override {
+    fire();
+    return unruly_calls::setresuid(r, e, s);
+  }
+  void fire() noexcept {
+    if (std::function<void()> now = std::exchange(hook, nullptr)) {
+      now();
+    }
+  }
+  std::function<void()> hook;
+};
+
+// I6 C2: a work is cancelled while its worker breaks on the way to it: the thread runs nothing more, somebody else gives
+// the work up, once.
+TEST(IoWqIdentity, AWorkCancelledOnAWorkerThatBreaksIsGivenUpElsewhere) {
+  SLUICE_NEEDS_ROOT();
+  calls_with_a_hook calls;
+  const auto wq = make_wq({.max_bound = 1, .identities = &calls});
+  const ref<const identity> who = as(somebody);
+  cancel_counts counts;
+  probe spoilt([&](work_context&) {
+    calls.plan(mischief::fail_from, 0);
+    calls.hook = [&] { counts = wq->cancel_owner(7); };
+  });
+  probe victim;
+  probe next;
+  spoilt.set_identity(who);
+  victim.set_owner(7);
+  for (probe* const each : {&spoilt, &victim, &next}) {
+    ASSERT_TRUE(wq->submit(*each));
+  }
+  next.wait_released();
+  victim.wait_released();
+  spoilt.wait_released();
+  EXPECT_EQ(counts.cancelled + counts.running, 1U);
+  EXPECT_TRUE(victim.was_cancelled());
+  EXPECT_EQ(victim.runs() + victim.releases(), 2);
+  EXPECT_TRUE(counts.running == 0 || victim.ran_on() != spoilt.ran_on());
+  EXPECT_FALSE(spoilt.was_cancelled() || next.was_cancelled());
+  wq->stop(stop_policy::run_queued);
+  EXPECT_EQ(wq->stats().bound.accepted, wq->stats().bound.released);
 }
 
 // I6 P10: the rescuer breaks: it is replaced as well.
