@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "sluice/base/clock.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
 
@@ -40,6 +41,12 @@ namespace {
 using namespace sluice;
 using test::make_wq;
 using test::probe;
+
+// Time stands still, an hour from now: the sampler never takes the busy worker for blocked.
+struct frozen_clock final : clock_seam {
+  steady_time now() noexcept override { return at; }
+  const steady_time at = std::chrono::steady_clock::now() + std::chrono::hours(1);
+};
 
 // A worker that runs, so that keyed works go through the inbox, until `go`.
 struct busy_worker {
@@ -78,7 +85,8 @@ std::vector<std::unique_ptr<probe>> keyed_works(hash_domain& domain,
 
 // X4 H2: more keys than entries, and none can be made: they take turns with those there are.
 TEST(IoWqNoMemory, KeysWithoutEntriesTakeTurns) {
-  const auto wq = make_wq({.max_bound = 1});
+  frozen_clock clock;
+  const auto wq = make_wq({.max_bound = 1, .clock = &clock});
   const auto domain = *hash_domain::create();
   probe first;
   first.set_key(*domain, 0);
@@ -109,7 +117,8 @@ TEST(IoWqNoMemory, KeysWithoutEntriesTakeTurns) {
 
 // X4 C1: works that wait for an entry are found by every kind of cancel.
 TEST(IoWqNoMemory, WorksWithoutEntriesCanBeCancelled) {
-  const auto wq = make_wq({.max_bound = 1});
+  frozen_clock clock;
+  const auto wq = make_wq({.max_bound = 1, .clock = &clock});
   const auto domain = *hash_domain::create();
   probe first;
   first.set_key(*domain, 0);
