@@ -189,13 +189,17 @@ void basic_pool<Sync>::sample_account(account& at, std::vector<worker*>& stuck) 
         continue;
       }
       const scoped_lock one_held(one->lock);
+      const bool recalls = holds && one->run_of == nullptr;
+      if (recalls && stuck.size() == stuck.capacity()) {
+        continue;  // found again at the next tick: once marked, nobody would take its batch away
+      }
       if (one->current == nullptr || !one->change_mode(worker_mode::busy, worker_mode::sampled)) {
         continue;
       }
       at.running.fetch_sub(1, std::memory_order_seq_cst);
       ++at.counts.found_blocked;
       ++found;
-      if (holds && one->run_of == nullptr && stuck.size() < stuck.capacity()) {
+      if (recalls) {
         stuck.push_back(one);
       }
     }
