@@ -86,22 +86,27 @@ void throughput(report& out) {
   out.target("64 at a time / best peer", found.ratio_to_best("io_wq, 64 at a time"), at_least(6.0));
 }
 
+template <class Pool>
+sample keyed_rate() {
+  auto domain = sluice::hash_domain::create();
+  if (!domain) {
+    throw std::system_error(domain.error(), "hash_domain::create");
+  }
+  const auto wq = make_wq(two_workers());
+  Pool pool(*wq, in_flight);
+  pool.set_keys(**domain, keys);
+  return rate_of(pool, many);
+}
+
 void keyed_throughput(report& out) {
-  const auto ours = [] {
-    auto domain = sluice::hash_domain::create();
-    if (!domain) {
-      throw std::system_error(domain.error(), "hash_domain::create");
-    }
-    const auto wq = make_wq(two_workers());
-    sluice_single pool(*wq, in_flight);
-    pool.set_keys(**domain, keys);
-    return rate_of(pool, many);
-  };
   const comparison& found = out.compare(
       {.name = "submit to done, 64 keys in order", .unit = "M works/s", .direction = better::more, .rounds = rounds},
-      {{"io_wq, keyed", side::ours, ours, {}}, streaming("Boost.Asio, 64 strands", side::peer, few, [] {
-         return peers::asio_strands(in_flight, workers, keys);
-       })});
+      {{"io_wq, keyed", side::ours, keyed_rate<sluice_single>, {}},
+       {"io_wq, keyed, 64 at a time", side::ours, keyed_rate<sluice_batch>, {}},
+       streaming("Boost.Asio, 64 strands", side::peer, few,
+                 [] { return peers::asio_strands(in_flight, workers, keys); })});
+  out.target("keyed, 64 at a time / Boost.Asio strands",
+             found.ratio("io_wq, keyed, 64 at a time", "Boost.Asio, 64 strands"), at_least(5.0));
   out.target("keyed / Boost.Asio strands", found.ratio("io_wq, keyed", "Boost.Asio, 64 strands"), at_least(5.0));
 }
 

@@ -40,6 +40,13 @@ struct no_op : sluice::work {
   mark done;
 };
 
+// Place i gets the key i modulo `keys`.
+inline void set_keys(std::vector<no_op>& works, sluice::hash_domain& domain, std::uint64_t keys) {
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    works[i].set_key(domain, i % keys);
+  }
+}
+
 inline void stand(std::vector<no_op>& works) noexcept {
   for (std::size_t i = 0; i < works.size(); ++i) {
     works[i].done.stand_at(i, works.size());
@@ -51,13 +58,7 @@ class sluice_single {
  public:
   sluice_single(sluice::io_wq& wq, std::size_t count) : wq_(wq), works_(count) { stand(works_); }
 
-  // Place i gets the key i modulo `keys`.
-  void set_keys(sluice::hash_domain& domain, std::uint64_t keys) {
-    for (std::size_t i = 0; i < works_.size(); ++i) {
-      works_[i].set_key(domain, i % keys);
-    }
-  }
-
+  void set_keys(sluice::hash_domain& domain, std::uint64_t keys) { bench::set_keys(works_, domain, keys); }
   void post(std::size_t place) { submit(wq_, works_[place]); }
   void flush() noexcept {}
   void wait(std::size_t place) noexcept { works_[place].done.wait(); }
@@ -75,6 +76,7 @@ class sluice_batch {
     stand(works_);
   }
 
+  void set_keys(sluice::hash_domain& domain, std::uint64_t keys) { bench::set_keys(works_, domain, keys); }
   void post(std::size_t place) { noted_.push_back(&works_[place]); }
   void flush() {
     for (std::span<sluice::work* const> rest = noted_; !rest.empty();) {

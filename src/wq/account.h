@@ -66,9 +66,12 @@ struct basic_account {
     // seq_cst: partner of `running` (recalled works), and of who waits for room.
     listed.store(singles.size(), std::memory_order_seq_cst);
   }
-  void list_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
-    entry.in_list = true;
-    keys.push_back(entry);
+  // All of another list, which is empty then.
+  void list_keys(key_list<Sync>& some) noexcept SLUICE_REQUIRES(lock) {
+    while (basic_key_entry<Sync>* const entry = some.pop_front()) {
+      entry->in_list = true;
+      keys.push_back(*entry);
+    }
     keys_listed.store(keys.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
   }
   void unlist_key(basic_key_entry<Sync>& entry) noexcept SLUICE_REQUIRES(lock) {
@@ -79,18 +82,36 @@ struct basic_account {
 
   void list_table(basic_key_table<Sync>& table) noexcept SLUICE_REQUIRES(lock) {
     if (!table.noticed.load(std::memory_order_relaxed)) {  // relaxed: under the lock
-      table.noticed.store(true, std::memory_order_relaxed);
       tables.push_back(table);
       tables_listed.store(tables.size(), std::memory_order_seq_cst);  // seq_cst: partner of `running`
+      table.noticed.store(true, std::memory_order_seq_cst);           // listed first: who sees it looks no further
     }
   }
-  [[nodiscard]] basic_key_table<Sync>* unlist_table() noexcept SLUICE_REQUIRES(lock) {
+  // A table whose inbox was empty leaves the list, unless something has come meanwhile: whoever puts into the inbox looks
+  // at `noticed` after that, so one of the two sees the other.
+  void unlist_table(basic_key_table<Sync>& table) noexcept SLUICE_REQUIRES(lock) {
+    if (!table.noticed.load(std::memory_order_relaxed)) {  // relaxed: under the lock
+      return;
+    }
+    table.noticed.store(false, std::memory_order_seq_cst);
+    if (!table.inbox.empty()) {
+      table.noticed.store(true, std::memory_order_seq_cst);
+      return;
+    }
+    tables.remove(table);
+    tables_listed.store(tables.size(), std::memory_order_seq_cst);
+  }
+  // The one that was looked into least lately, or null. It stays listed.
+  [[nodiscard]] basic_key_table<Sync>* next_table() noexcept SLUICE_REQUIRES(lock) {
     basic_key_table<Sync>* const first = tables.pop_front();
     if (first != nullptr) {
-      first->noticed.store(false, std::memory_order_relaxed);  // relaxed: under the lock; elsewhere a hint
-      tables_listed.store(tables.size(), std::memory_order_seq_cst);
+      tables.push_back(*first);
     }
     return first;
+  }
+  // The tables' inboxes have their turn when each key that was listed has had one: until then works gather there.
+  [[nodiscard]] bool tables_are_due() const noexcept SLUICE_REQUIRES(lock) {
+    return !tables.empty() && (keys.empty() || runs_to_look == 0);
   }
 
   basic_pool<Sync>& pool;
@@ -111,8 +132,9 @@ struct basic_account {
   alignas(64) basic_spin_lock<Sync> lock;
   work_list singles SLUICE_GUARDED_BY(lock);
   key_list<Sync> keys SLUICE_GUARDED_BY(lock);
-  table_list<Sync> tables SLUICE_GUARDED_BY(lock);  // owned ones whose inbox is to be looked into
-  bool keys_next SLUICE_GUARDED_BY(lock) = false;   // whose turn it is
+  table_list<Sync> tables SLUICE_GUARDED_BY(lock);       // owned ones whose inbox is to be looked into
+  std::size_t runs_to_look SLUICE_GUARDED_BY(lock) = 0;  // runs of keys until the tables' turn
+  bool keys_next SLUICE_GUARDED_BY(lock) = false;        // whose turn it is
   hook_list<worker, &worker::prev_free, &worker::next_free> free_workers SLUICE_GUARDED_BY(lock);
   hook_list<worker, &worker::prev_all, &worker::next_all> workers SLUICE_GUARDED_BY(lock);
   unsigned spawns SLUICE_GUARDED_BY(lock) = 0;  // reserved, for the manager to create

@@ -54,13 +54,14 @@ class basic_inbox {
   // How many are here; a hint.
   [[nodiscard]] std::size_t size() const noexcept { return count_of(word_.load(std::memory_order_relaxed)); }
 
-  // The same as a chain, which leaves the works their keys. Requires: who takes is alone.
-  void take(work_chain& into) noexcept {
+  // Takes all, linked newest → … → oldest: a list of them would need the room of their keys. Null if there are none.
+  // Requires: who takes is alone.
+  [[nodiscard]] work* take_newest() noexcept {
     if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: as below
-      return;
+      return nullptr;
     }
     // acquire: pairs with put(). release: whoever puts next sees what the taker did before (basic_key_table::noticed).
-    into.append_reversed(newest_of(word_.exchange(0, std::memory_order_acq_rel)));
+    return newest_of(word_.exchange(0, std::memory_order_acq_rel));
   }
 
   // Appends all to a list, oldest first. Returns how many. Requires: the account's lock.

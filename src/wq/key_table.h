@@ -23,8 +23,12 @@
 // more than one work. Everybody else enters the key himself. `order` is held by whoever moves works from the inbox to
 // the keys, or enters past it, which empties it first: so what happened before is entered before (H2).
 //
+// Works are moved a whole inbox at a time, sorted by shard first: one hold of each shard, and one of the account for all
+// keys of it that became runnable. So a worker looks into the inbox only when it has given each listed key its turn: the
+// more gathers the less a work costs.
+//
 // No memory for a key: works of the inbox were accepted, so they cannot be refused any more. One entry of each shard is
-// part of it, for this case; if that is in use too the works stay `deferred`, in order, until a key has ended.
+// part of it, for this case; if that is in use too the shard's works stay `arrived`, in order, until a key has ended.
 //
 // Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
 // Limits:         an entry has 80 bytes, its place in the buckets at most 16.
@@ -32,6 +36,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <new>
@@ -125,25 +130,63 @@ class basic_key_table {
     }
   }
 
-  [[nodiscard]] shard& shard_of(std::uint64_t key) noexcept { return shards_[mix(key) >> (64 - shard_bits)]; }
-  [[nodiscard]] std::array<shard, 32>& shards() noexcept { return shards_; }
+  static constexpr unsigned shard_bits = 5;
+  static constexpr std::size_t shard_count = std::size_t{1} << shard_bits;
+
+  [[nodiscard]] shard& shard_of(std::uint64_t key) noexcept { return shards_[shard_index(key)]; }
+  [[nodiscard]] std::array<shard, shard_count>& shards() noexcept { return shards_; }
 
   // The way in, see above.
   typename Sync::template atomic<basic_account<Sync>*> owner{nullptr};
   basic_inbox<Sync> inbox;
   basic_spin_lock<Sync> order;
-  work_chain deferred SLUICE_GUARDED_BY(order);
-  typename Sync::template atomic<bool> starved{false};  // deferred is not empty
+  // What was in the inbox and is not with its keys yet, by shard; a bit is set for each chain that is not empty.
+  std::array<work_chain, shard_count> arrived SLUICE_GUARDED_BY(order);
+  std::uint32_t arrived_in SLUICE_GUARDED_BY(order) = 0;
+  typename Sync::template atomic<bool> starved{false};  // some stay there for want of memory
 
   // In the owner's list of tables to look into; written under the owner's lock, as the hooks are.
   typename Sync::template atomic<bool> noticed{false};
   basic_key_table* prev = nullptr;
   basic_key_table* next = nullptr;
 
+  // Sorts what is in the inbox by shard, behind what has arrived.
+  void sort_inbox() noexcept SLUICE_REQUIRES(order) {
+    work* w = inbox.take_newest();
+    if (arrived_in != 0) {  // works for which there was no memory: these come behind them
+      work_chain oldest_first;
+      oldest_first.append_reversed(w);
+      while ((w = oldest_first.pop_front()) != nullptr) {
+        arrived[arrive_in(*w)].push_back(*w);
+      }
+      return;
+    }
+    while (w != nullptr) {
+      work* const older = work_access::next(*w);
+      arrived[arrive_in(*w)].push_front(*w);
+      w = older;
+    }
+  }
+  // Takes all that match out of what has arrived, each handed to `taken`.
+  template <class Match, class Taken>
+  void take_arrived(Match match, Taken taken) noexcept SLUICE_REQUIRES(order) {
+    for (std::uint32_t left = arrived_in; left != 0; left &= left - 1) {
+      const auto in = static_cast<std::size_t>(std::countr_zero(left));
+      arrived[in].take_out(match, taken);
+      if (arrived[in].empty()) {
+        arrived_in &= ~(1U << in);
+      }
+    }
+  }
+
+  // Whether provide() need not let go of the lock.
+  [[nodiscard]] static bool provided(const shard& in) noexcept SLUICE_REQUIRES(in.lock) {
+    return in.spare != nullptr && in.live < in.bucket_count;
+  }
   // Makes sure that add() will not need memory. Lets go of the lock and takes it again if it must allocate.
   // Returns false if there is no memory.
   [[nodiscard]] static bool provide(shard& in) noexcept SLUICE_REQUIRES(in.lock) {
-    while (in.spare == nullptr || in.live >= in.bucket_count) {
+    while (!provided(in)) {
       const std::size_t wanted = in.live >= in.bucket_count ? 2 * in.bucket_count : 0;
       const bool lacks_entry = in.spare == nullptr;
       in.lock.unlock();
@@ -240,7 +283,13 @@ class basic_key_table {
   }
 
  private:
-  static constexpr unsigned shard_bits = 5;
+  [[nodiscard]] static std::size_t shard_index(std::uint64_t key) noexcept { return mix(key) >> (64 - shard_bits); }
+  [[nodiscard]] std::size_t arrive_in(const work& w) noexcept SLUICE_REQUIRES(order) {
+    const std::size_t in = shard_index(w.key());
+    arrived_in |= 1U << in;
+    return in;
+  }
+
   static constexpr std::size_t most_spares = 64;  // per shard: the steady state allocates nothing
 
   // Fibonacci hashing: the high bits choose the shard, those below it the bucket.
@@ -282,7 +331,7 @@ class basic_key_table {
     in.bucket_count = count;
   }
 
-  std::array<shard, std::size_t{1} << shard_bits> shards_;
+  std::array<shard, shard_count> shards_;
 };
 
 }  // namespace sluice::detail

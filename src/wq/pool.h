@@ -21,7 +21,7 @@
 // |-------------------------------|-------------------|------------------------------------------------------------|
 // | an account's inbox            | account's         | the account's list                                         |
 // | an account's list             | account's         | a worker's batch (same hold)                               |
-// | a key table's inbox, deferred | table's order     | its key (same hold)                                        |
+// | a key table's inbox, arrived  | table's order     | its key (same hold)                                        |
 // | waiting for its key           | shard's           | a worker's batch (same hold)                               |
 // | a worker's batch              | worker's          | its current work (same hold); back to a list (moves_ held) |
 // | a worker's current work       | worker's          | its end                                                    |
@@ -177,9 +177,9 @@ class basic_pool {
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
   [[nodiscard]] static bool goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept;
   void put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept;
-  enum class key_memory : std::uint8_t { may_fail, must_do };
-  [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, key_memory memory,
-                               plan& then) noexcept SLUICE_REQUIRES(table.order);
+  [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, plan& then) noexcept
+      SLUICE_REQUIRES(table.order);
+  [[nodiscard]] bool enter_arrived(key_shard& shard, work_chain& some, plan& then) noexcept;
   void move_to_keys(key_table& table) noexcept SLUICE_REQUIRES(table.order);
   void key_ended(key_table& table) noexcept;
   void look_into_tables(account& at) noexcept;
@@ -192,6 +192,7 @@ class basic_pool {
   void after_put(account& to, bool another) noexcept;
   void made_room(work_class cls) noexcept;
   [[nodiscard]] plan choose_locked(account& at, bool another) noexcept SLUICE_REQUIRES(at.lock);
+  [[nodiscard]] plan queue_keys_locked(key_shard& shard, key_list<Sync>& some) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] plan queue_key_locked(key_shard& shard, key_entry& entry) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] worker* wake_free_locked(account& at) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] bool reserve_worker(work_class cls) noexcept;
@@ -204,6 +205,10 @@ class basic_pool {
   [[nodiscard]] bool fetch(worker& self) noexcept;
   [[nodiscard]] bool linger(worker& self) noexcept;
   [[nodiscard]] bool fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept;
+  enum class fetched : std::uint8_t { nothing, batch, key, tables_first };
+  enum class table_turn : std::uint8_t { may_be, over };
+  [[nodiscard]] fetched choose_next(worker& self, account& from, steady_time now, bool stolen, table_turn tables,
+                                    key_entry*& entry) noexcept;
   void detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept SLUICE_REQUIRES(from.lock);
   [[nodiscard]] bool take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept;
   void record_locked(worker& self, account& at, steady_time now) noexcept SLUICE_REQUIRES(at.lock);

@@ -162,8 +162,8 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
       entry->waiting.remove(*item);
       work_access::set_key(*item, &domain, key);
       next = key_lost_work_locked(shard, *entry);
-    } else {  // deferred
-      table.deferred.take_out([item](const work& w) { return &w == item; }, [](work&) {});
+    } else {  // there is no memory for its key
+      table.take_arrived([item](const work& w) { return &w == item; }, [](work&) {});
     }
     forget_slot(*item);
     pending = item;
@@ -246,11 +246,11 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
     key_table& table = traits::table(*domain);
     const scoped_lock order_held(table.order);
     move_to_keys(table);
-    table.deferred.take_out([&](const work& w) { return &numbers::account_of(w).pool == this && match(w); },
-                            [&](work& w) {
-                              forget_slot(w);
-                              out.push_back(w);
-                            });
+    table.take_arrived([&](const work& w) { return &numbers::account_of(w).pool == this && match(w); },
+                       [&](work& w) {
+                         forget_slot(w);
+                         out.push_back(w);
+                       });
     for (key_shard& shard : table.shards()) {
       const scoped_lock held(shard.lock);
       key_table::for_each(shard, [&](key_entry& entry) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // for_each holds it
@@ -273,7 +273,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
         }
       });
     }
-    move_to_keys(table);  // what was deferred may find room now
+    move_to_keys(table);  // what waits for memory may find some now
   }
 }
 
@@ -411,9 +411,11 @@ void basic_pool<Sync>::note_keys(std::vector<candidate>& out, bool& full) noexce
     key_table& table = traits::table(*domain);
     const scoped_lock order_held(table.order);
     move_to_keys(table);
-    for (work* w = table.deferred.front(); w != nullptr; w = work_chain::after(*w)) {
-      if (&numbers::account_of(*w).pool == this) {
-        note(*w, view_of(*w, false, domain, w->key()), slot_place::key, nullptr, out, full);
+    for (const work_chain& part : table.arrived) {
+      for (work* w = part.front(); w != nullptr; w = work_chain::after(*w)) {
+        if (&numbers::account_of(*w).pool == this) {
+          note(*w, view_of(*w, false, domain, w->key()), slot_place::key, nullptr, out, full);
+        }
       }
     }
     for (key_shard& shard : table.shards()) {

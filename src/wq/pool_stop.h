@@ -57,7 +57,8 @@ void basic_pool<Sync>::disown(key_table& table) noexcept {
     {
       // Before it is given up: whoever owns it next lists it in a list of his own.
       const scoped_lock held(at.lock);
-      while (at.unlist_table() != nullptr) {
+      if (table.owner.load(std::memory_order_relaxed) == &at) {  // relaxed: this pool's own doing
+        at.unlist_table(table);
       }
     }
     account* mine = &at;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <new>
 
 #include "pool.h"
@@ -75,7 +76,7 @@ std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const> w
   const std::size_t aside = table.inbox.size();
   const std::size_t free = room(to.cls);
   n = std::min(n, free - std::min(free, aside));
-  if (n < 2 || !hold_domain(*first.domain()) || !door_.try_enter(static_cast<std::int64_t>(n))) {
+  if (n == 0 || !hold_domain(*first.domain()) || !door_.try_enter(static_cast<std::int64_t>(n))) {
     return 0;
   }
   to.accepted_aside.fetch_add(n, std::memory_order_relaxed);  // relaxed: a statistic
@@ -102,9 +103,13 @@ template <class Sync>
 int basic_pool<Sync>::try_submit(work& head, work_handle* handle) noexcept {
   SLUICE_CHECK(head.ops() != nullptr, "a work needs its functions");
   account& to = local(head.cls());
-  if (!head.keyed() && head.link() == nullptr && handle == nullptr && !work_access::timed(head)) {
-    work* const one = &head;
+  work* const one = &head;
+  const bool plain = head.link() == nullptr && handle == nullptr && !work_access::timed(head);
+  if (plain && !head.keyed()) {
     return submit_singles(to, {&one, 1});
+  }
+  if (plain && submit_keyed(to, {&one, 1}) == 1) {
+    return 0;
   }
   return submit_chain(to, head, handle);
 }
@@ -281,7 +286,7 @@ int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index
   {
     const scoped_lock held(table.order);
     move_to_keys(table);
-    if (!enter_key(table, to, head, index, key_memory::may_fail, next)) {
+    if (!enter_key(table, to, head, index, next)) {
       return ENOMEM;
     }
   }
@@ -304,13 +309,11 @@ bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_fl
 // Works that are linked newest → … → oldest, all of one domain, which `to` owns.
 template <class Sync>
 void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept {
-  inbox_put how = inbox_put::full;
-  while ((how = table.inbox.put(newest, oldest, n)) == inbox_put::full) {
+  while (table.inbox.put(newest, oldest, n) == inbox_put::full) {
     const scoped_lock held(table.order);
     move_to_keys(table);
   }
-  // Whoever found it empty lists it; so does whoever comes before he has done so, for he may be kept from it.
-  if (how == inbox_put::first || !table.noticed.load(std::memory_order_relaxed)) {
+  if (!table.noticed.load(std::memory_order_seq_cst)) {  // seq_cst: partner of unlist_table()
     const scoped_lock held(to.lock);
     to.list_table(table);
   }
@@ -323,29 +326,26 @@ void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, wo
 }
 
 // Enters the key's waiting works, in the order of the calls (H2). Returns false if there is no memory. `to` may be
-// another pool's, which may end as soon as the shard's lock is gone: queue_key_locked() of this pool sees to that.
+// another pool's, which may end as soon as the shard's lock is gone: queue_keys_locked() of this pool sees to that.
 template <class Sync>
-bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::uint32_t index, key_memory memory,
-                                 plan& then) noexcept {
-  const std::uint64_t key = w.key();
-  key_shard& shard = table.shard_of(key);
+bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::uint32_t index, plan& then) noexcept {
+  key_shard& shard = table.shard_of(w.key());
   const scoped_lock held(shard.lock);
-  const bool provided =
-      memory == key_memory::may_fail ? key_table::provide(shard) : key_table::provide_at_any_rate(shard);
-  key_entry* entry = key_table::find(shard, key);
-  if (entry == nullptr && !provided) {
-    return false;
+  key_entry* entry = key_table::find(shard, w.key());
+  key_list<Sync> fresh;
+  if (entry == nullptr) {
+    if (!key_table::provide(shard)) {
+      return false;
+    }
+    entry = &key_table::add(shard, w.key());  // nobody else adds one meanwhile: that needs the table's order
+    fresh.push_back(*entry);
   }
-  const bool fresh = entry == nullptr;
-  if (fresh) {
-    entry = &key_table::add(shard, key);
-  }
-  to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, key);
+  to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, w.key());
   work_access::set_entry(w, entry);
   entry->waiting.push_back(w);
   to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
-  if (fresh) {
-    then = queue_key_locked(shard, *entry);
+  if (!fresh.empty()) {
+    then = queue_keys_locked(shard, fresh);
   }
   return true;
 }
@@ -353,18 +353,59 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
 // What the table's inbox holds goes to its keys.
 template <class Sync>
 void basic_pool<Sync>::move_to_keys(key_table& table) noexcept {
-  table.inbox.take(table.deferred);
-  while (work* const w = table.deferred.pop_front()) {
+  table.sort_inbox();
+  bool starved = false;
+  for (std::uint32_t left = table.arrived_in; left != 0; left &= left - 1) {
+    const auto in = static_cast<std::size_t>(std::countr_zero(left));
     plan next;
-    account& to = numbers::account_of(*w);
-    if (!enter_key(table, to, *w, work_access::slot(*w), key_memory::must_do, next)) {
-      table.deferred.push_front(*w);
-      table.starved.store(true, std::memory_order_seq_cst);  // seq_cst: partner of key_ended()
-      return;
+    const bool all = enter_arrived(table.shards()[in], table.arrived[in], next);
+    if (all) {
+      table.arrived_in &= ~(1U << in);
     }
+    starved |= !all;
     perform(next);
   }
-  table.starved.store(false, std::memory_order_relaxed);  // relaxed: under `order`
+  if (starved != table.starved.load(std::memory_order_relaxed)) {  // relaxed: written under `order`
+    table.starved.store(starved, std::memory_order_seq_cst);       // seq_cst: partner of key_ended()
+  }
+}
+
+// Works of one shard that came through the inbox, so all of one account. Returns whether there was memory for all.
+template <class Sync>
+bool basic_pool<Sync>::enter_arrived(key_shard& shard, work_chain& some, plan& then) noexcept {
+  account& to = numbers::account_of(*some.front());
+  key_list<Sync> fresh;
+  std::uint64_t uncounted = 0;
+  const auto count = [&] {
+    to.keyed.fetch_add(std::exchange(uncounted, 0),
+                       std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+  };
+  const scoped_lock held(shard.lock);
+  while (work* const w = some.front()) {
+    const std::uint64_t key = w->key();
+    key_entry* entry = key_table::find(shard, key);
+    if (entry == nullptr) {
+      if (!key_table::provided(shard)) {
+        count();  // the lock is let go for memory: from then on others may take what is here
+      }
+      if (!key_table::provide_at_any_rate(shard)) {
+        break;
+      }
+      entry = &key_table::add(shard, key);
+      fresh.push_back(*entry);
+    }
+    static_cast<void>(some.pop_front());
+    to.pool.set_slot(work_access::slot(*w), *w, slot_place::key, entry, shard.domain, key);
+    work_access::set_entry(*w, entry);
+    entry->waiting.push_back(*w);
+    ++uncounted;
+  }
+  count();
+  const bool all = some.empty();
+  if (!fresh.empty()) {
+    then = queue_keys_locked(shard, fresh);
+  }
+  return all;
 }
 
 // A key has ended, and with it somebody may get the memory that he lacked.
@@ -376,17 +417,27 @@ void basic_pool<Sync>::key_ended(key_table& table) noexcept {
   }
 }
 
+// One turn for each table that is listed; those that stay so have works that came meanwhile.
 template <class Sync>
 void basic_pool<Sync>::look_into_tables(account& at) noexcept {
-  while (at.tables_listed.load(std::memory_order_seq_cst) != 0) {
+  for (std::uint64_t turns = at.tables_listed.load(std::memory_order_seq_cst); turns != 0; --turns) {
     key_table* table = nullptr;
     {
       const scoped_lock held(at.lock);
-      table = at.unlist_table();
+      table = at.next_table();
     }
-    if (table != nullptr) {
+    if (table == nullptr) {
+      return;
+    }
+    bool was_empty = false;
+    {
       const scoped_lock held(table->order);
+      was_empty = table->inbox.empty();
       move_to_keys(*table);
+    }
+    if (was_empty) {
+      const scoped_lock held(at.lock);
+      at.unlist_table(*table);
     }
   }
 }
@@ -534,26 +585,47 @@ bool basic_pool<Sync>::reserve_worker(work_class cls) noexcept {
   return true;
 }
 
-// The key has works and nobody owns it: into the queue of its first work.
+// The keys have works and nobody owns them: into the queue of their first works, which are all of one account.
 template <class Sync>
-auto basic_pool<Sync>::queue_key_locked(key_shard& shard, key_entry& entry) noexcept -> plan {
-  SLUICE_DCHECK(entry.shard == &shard && entry.state == key_state::busy, "a key is queued by who owns it");
-  account& to = numbers::account_of(*entry.waiting.front());
-  entry.state = key_state::queued;
-  entry.queued_on = &to;
-  const bool another = has(entry.waiting.front()->flags(), work_flags::concurrent);
-  plan next;
-  {
-    const scoped_lock held(to.lock);
-    to.list_key(entry);
-    next = to.pool.choose_locked(to, another);
+auto basic_pool<Sync>::queue_keys_locked(key_shard& shard, key_list<Sync>& some) noexcept -> plan {
+  account* to = nullptr;
+  bool another = false;
+  for (key_entry* entry = some.front(); entry != nullptr;) {
+    key_entry* const behind = key_list<Sync>::after(*entry);
+    SLUICE_DCHECK(entry->shard == &shard && entry->state == key_state::busy, "a key is queued by who owns it");
+    if (entry->waiting.empty()) {  // cancelled, while the lock was let go for memory
+      some.remove(*entry);
+      key_table::erase(shard, *entry);
+    } else {
+      to = &numbers::account_of(*entry->waiting.front());
+      entry->state = key_state::queued;
+      entry->queued_on = to;
+      another |= has(entry->waiting.front()->flags(), work_flags::concurrent);
+    }
+    entry = behind;
   }
-  if (&to.pool == this) {
+  plan next;
+  if (to == nullptr) {
+    return next;
+  }
+  {
+    const scoped_lock held(to->lock);
+    to->list_keys(some);
+    next = to->pool.choose_locked(*to, another);
+  }
+  if (&to->pool == this) {
     return next;
   }
   // The other pool lives while its work waits, and that cannot be run before we let go of the shard.
   perform(next);
   return {};
+}
+
+template <class Sync>
+auto basic_pool<Sync>::queue_key_locked(key_shard& shard, key_entry& entry) noexcept -> plan {
+  key_list<Sync> one;
+  one.push_back(entry);
+  return queue_keys_locked(shard, one);
 }
 
 template <class Sync>

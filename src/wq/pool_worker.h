@@ -111,24 +111,16 @@ void basic_pool<Sync>::record_locked(worker& self, account& at, steady_time now)
 template <class Sync>
 bool basic_pool<Sync>::fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept {
   for (;;) {
-    look_into_tables(from);
     key_entry* entry = nullptr;
-    {
-      const scoped_lock held(from.lock);
-      record_locked(self, from, now);
-      from.take_inbox();
-      if (!from.keys.empty() && (from.keys_next || from.singles.empty())) {
-        entry = from.keys.front();
-        from.unlist_key(*entry);
-        from.keys_next = false;
-      } else if (!from.singles.empty()) {
-        detach_locked(self, from, now, stolen);
-        from.keys_next = true;
-      } else {
-        return false;
-      }
+    fetched what = choose_next(self, from, now, stolen, table_turn::may_be, entry);
+    if (what == fetched::tables_first) {
+      look_into_tables(from);
+      what = choose_next(self, from, now, stolen, table_turn::over, entry);
     }
-    if (entry == nullptr || take_run(self, from, *entry, stolen)) {
+    if (what == fetched::nothing) {
+      return false;
+    }
+    if (what == fetched::batch || take_run(self, from, *entry, stolen)) {
       self.since.store(now.time_since_epoch().count(), std::memory_order_relaxed);  // relaxed: for reports
       made_room(from.cls);
       if (self.in_batch.load(std::memory_order_relaxed) > 1 || !from.nothing_to_do()) {
@@ -137,6 +129,32 @@ bool basic_pool<Sync>::fetch_from(worker& self, account& from, steady_time now, 
       return true;
     }
   }
+}
+
+template <class Sync>
+auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now, bool stolen, table_turn tables,
+                                   key_entry*& entry) noexcept -> fetched {
+  const scoped_lock held(from.lock);
+  record_locked(self, from, now);
+  from.take_inbox();
+  if (tables == table_turn::over) {
+    from.runs_to_look = from.keys.size();
+  } else if (from.tables_are_due()) {
+    return fetched::tables_first;
+  }
+  if (!from.keys.empty() && (from.keys_next || from.singles.empty())) {
+    entry = from.keys.front();
+    from.unlist_key(*entry);
+    from.runs_to_look -= from.runs_to_look != 0 ? 1 : 0;
+    from.keys_next = false;
+    return fetched::key;
+  }
+  if (from.singles.empty()) {
+    return fetched::nothing;
+  }
+  detach_locked(self, from, now, stolen);
+  from.keys_next = true;
+  return fetched::batch;
 }
 
 // The oldest works become this worker's batch.
@@ -426,7 +444,7 @@ bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std:
   work_access::slot(next) = index;
   here = &to == self.home && !self.rescuer && !self.broken() && self.in_batch.load(std::memory_order_relaxed) == 0 &&
          own_free_key(self, table, next, index);
-  return here || enter_key(table, to, next, index, key_memory::may_fail, then);
+  return here || enter_key(table, to, next, index, then);
 }
 
 // Returns whether the key had no works, and is this worker's now.
