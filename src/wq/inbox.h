@@ -27,10 +27,10 @@ namespace sluice::detail {
 // What became of a put: no room; put beside others; put, and it was empty before.
 enum class inbox_put : std::uint8_t { full, joined, first };
 
-template <class Sync>
+template <class Sync, std::size_t Capacity = 1024>
 class basic_inbox {
  public:
-  static constexpr std::size_t capacity = 1024;
+  static constexpr std::size_t capacity = Capacity;
 
   // Adds works that are linked newest → … → oldest through next; full if there is no room for all.
   [[nodiscard]] inbox_put put(work& newest, work& oldest, std::size_t n) noexcept {

@@ -17,11 +17,11 @@
 // the account of its first work, under the same lock. So there is no moment at which a key with works is neither listed,
 // nor claimed, nor busy: that is the whole of "stall" and "unstall" (H4 H6).
 //
-// The way in. The first account that uses a table owns it for as long as its pool lives. While a worker of the owner
-// runs, the owner's works wait in the table's inbox, one compare-exchange each, and that worker moves them to their keys:
-// a submitter that is cheaper than the worker lets works gather, and a gathered run of a key costs its worker hardly
-// more than one work. Everybody else enters the key himself. `order` is held by whoever moves works from the inbox to
-// the keys, or enters past it, which empties it first: so what happened before is entered before (H2).
+// The way in. The first account that uses a table owns it for as long as its pool lives. The owner's works wait in the
+// table's inbox, one compare-exchange each, and a worker of his moves them to their keys: a submitter that is cheaper than
+// the worker lets works gather, and a gathered run of a key costs its worker hardly more than one work. Everybody else
+// enters the key himself. `order` is held by whoever moves works from the inbox to the keys, or enters past it, which
+// empties it first: so what happened before is entered before (H2).
 //
 // Works are moved a whole inbox at a time, sorted by shard first: one hold of each shard, and one of the account for all
 // keys of it that became runnable. So a worker looks into the inbox only when it has given each listed key its turn: the
@@ -138,7 +138,7 @@ class basic_key_table {
 
   // The way in, see above.
   typename Sync::template atomic<basic_account<Sync>*> owner{nullptr};
-  basic_inbox<Sync> inbox;
+  basic_inbox<Sync, 4096> inbox;  // wide: whoever finds it full waits for `order`
   basic_spin_lock<Sync> order;
   // What was in the inbox and is not with its keys yet, by shard; a bit is set for each chain that is not empty.
   std::array<work_chain, shard_count> arrived SLUICE_GUARDED_BY(order);

@@ -176,6 +176,7 @@ class basic_pool {
   static void mark_chain(work& head, work_state state) noexcept;
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
   [[nodiscard]] static bool goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept;
+  [[nodiscard]] plan choose_for_tables(account& at) noexcept;
   void put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept;
   [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, plan& then) noexcept
       SLUICE_REQUIRES(table.order);

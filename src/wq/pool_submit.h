@@ -294,7 +294,7 @@ int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index
   return 0;
 }
 
-// Only while somebody runs who will look into it: else a look, now, decides whether there is anything to run.
+// The first to use a table owns it.
 template <class Sync>
 bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept {
   account* owner = table.owner.load(std::memory_order_relaxed);  // relaxed: compared, not looked into
@@ -303,7 +303,7 @@ bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_fl
     table.owner.compare_exchange_strong(owner, &to, std::memory_order_acquire, std::memory_order_relaxed);
     owner = table.owner.load(std::memory_order_relaxed);
   }
-  return owner == &to && to.running.load(std::memory_order_relaxed) != 0 && !has(flags, work_flags::concurrent);
+  return owner == &to && !has(flags, work_flags::concurrent);
 }
 
 // Works that are linked newest → … → oldest, all of one domain, which `to` owns.
@@ -318,11 +318,25 @@ void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, wo
     to.list_table(table);
   }
   // seq_cst: listed first; who stops running looks for tables after that.
-  if (to.running.load(std::memory_order_seq_cst) == 0) {
-    start_worker(to, false);
-  } else {
+  if (to.running.load(std::memory_order_seq_cst) != 0) {
     ensure_ticking();
+  } else if (const plan next = choose_for_tables(to); next.chosen != nullptr) {
+    perform(next);
+  } else {
+    start_worker(to, false);
   }
+}
+
+// While no worker is blocked no key of this account waits for one: what came can run, and who is woken finds out himself
+// how. Else a look decides whether there is anything to run.
+template <class Sync>
+auto basic_pool<Sync>::choose_for_tables(account& at) noexcept -> plan {
+  const scoped_lock held(at.lock);
+  plan out{.at = &at};
+  if (at.running.load(std::memory_order_seq_cst) == 0 && at.free_workers.size() == at.workers.size()) {
+    out.chosen = wake_free_locked(at);
+  }
+  return out;
 }
 
 // Enters the key's waiting works, in the order of the calls (H2). Returns false if there is no memory. `to` may be

@@ -257,6 +257,9 @@ void basic_pool<Sync>::run_batch(worker& self) noexcept {
 template <class Sync>
 work* basic_pool<Sync>::begin_next(worker& self) noexcept {
   work* w = nullptr;
+  if (self.in_batch.load(std::memory_order_relaxed) == 0) {  // relaxed: others only take out of a batch
+    return nullptr;
+  }
   {
     const scoped_lock held(self.lock);
     w = self.batch.pop_front();
