@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 #include <span>
@@ -13,6 +14,7 @@
 #include <thread>
 
 #include "sluice/base/park.h"
+#include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
 
 #include "sluice_pool.h"
@@ -73,6 +75,12 @@ class gated_wq {
   void close() {
     submit(*wq_, gate_);
     gate_.here.park();
+  }
+  // The same for works with keys of a domain, each its own: keys have their turn in the order in which they came, and
+  // beside works without. Requires: `key` is not one of theirs.
+  [[nodiscard]] std::chrono::nanoseconds drain(sluice::hash_domain& domain, std::uint64_t key) {
+    end_.set_key(domain, key);
+    return drain();
   }
   // Requires: closed. Returns when all that was submitted is over: the worker's CPU time.
   [[nodiscard]] std::chrono::nanoseconds drain() {

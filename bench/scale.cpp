@@ -172,7 +172,7 @@ void live_keys(report& out, many_works& works) {
   const std::chrono::nanoseconds submitting = thread_cpu_time() - begin;
   const double bytes = footprint::now().since(before) / static_cast<double>(million);
   const auto alive = static_cast<double>((*domain)->live_keys());
-  const std::chrono::nanoseconds draining = wq.drain();
+  const std::chrono::nanoseconds draining = wq.drain(**domain, million * scatter);
   for (bare_work& one : keyed) {
     one.clear_key();
   }
