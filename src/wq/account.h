@@ -1,6 +1,6 @@
 // account: the queue of one class of work on one engine, and how many of its workers are not known to be blocked.
 //
-// Two queues stand side by side: single works in submit order, and keys whose turn it is (key_table.h). Workers take from
+// Two queues stand side by side: single works in submit order (RT, BE and IDLE apart), and keys whose turn it is (key_table.h). Workers take from
 // them in turn, so that neither keeps the other waiting.
 //
 // Rule of growth: an account with something to do has a worker that runs, or one on its way, or cannot have one.
@@ -27,6 +27,7 @@
 #include "sluice/ref/spin_lock.h"
 #include "sluice/wq/stats.h"
 
+#include "graded_list.h"
 #include "hook_list.h"
 #include "inbox.h"
 #include "key_table.h"
@@ -59,7 +60,18 @@ struct basic_account {
   }
 
   void take_inbox() noexcept SLUICE_REQUIRES(lock) {
-    taken_in += inbox.take(singles);
+    std::size_t count = 0;
+    work* const newest = inbox.take_newest(count);
+    taken_in += count;
+    if (!grades.load(std::memory_order_relaxed)) [[likely]] {  // relaxed: set before the put of the first graded work
+      singles.append_reversed(newest, count);
+    } else {
+      work_chain oldest_first;
+      oldest_first.append_reversed(newest);
+      while (work* const w = oldest_first.pop_front()) {
+        singles.push_back(*w);
+      }
+    }
     publish_size();
   }
   void publish_size() noexcept SLUICE_REQUIRES(lock) {
@@ -123,6 +135,7 @@ struct basic_account {
   alignas(64) basic_inbox<Sync> inbox;
   // Read by submitters; written when a worker falls idle, wakes or blocks.
   alignas(64) typename Sync::template atomic<std::int32_t> running{0};
+  typename Sync::template atomic<bool> grades{false};  // a work with a class of priority was submitted
   // Sizes of what the lock guards, for whoever does not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
   typename Sync::template atomic<std::uint64_t> keys_listed{0};
@@ -130,7 +143,7 @@ struct basic_account {
   typename Sync::template atomic<std::uint64_t> keyed{0};  // works that wait for their key's turn
 
   alignas(64) basic_spin_lock<Sync> lock;
-  work_list singles SLUICE_GUARDED_BY(lock);
+  graded_list singles SLUICE_GUARDED_BY(lock);
   key_list<Sync> keys SLUICE_GUARDED_BY(lock);
   table_list<Sync> tables SLUICE_GUARDED_BY(lock);       // owned ones whose inbox is to be looked into
   std::size_t runs_to_look SLUICE_GUARDED_BY(lock) = 0;  // runs of keys until the tables' turn

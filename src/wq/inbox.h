@@ -54,25 +54,17 @@ class basic_inbox {
   // How many are here; a hint.
   [[nodiscard]] std::size_t size() const noexcept { return count_of(word_.load(std::memory_order_relaxed)); }
 
-  // Takes all, linked newest → … → oldest: a list of them would need the room of their keys. Null if there are none.
-  // Requires: who takes is alone.
-  [[nodiscard]] work* take_newest() noexcept {
-    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: as below
+  // Takes all, linked newest → … → oldest (nothing else of them is written: keys stay where they are), and says how many.
+  // Null if there are none. Requires: who takes is alone.
+  [[nodiscard]] work* take_newest(std::size_t& count) noexcept {
+    count = 0;
+    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: who needs to be sure asked empty()
       return nullptr;
     }
     // acquire: pairs with put(). release: whoever puts next sees what the taker did before (basic_key_table::noticed).
-    return newest_of(word_.exchange(0, std::memory_order_acq_rel));
-  }
-
-  // Appends all to a list, oldest first. Returns how many. Requires: the account's lock.
-  std::size_t take(work_list& into) noexcept {
-    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: who needs to be sure asked empty()
-      return 0;
-    }
-    // acquire: pairs with put().
-    const std::uint64_t all = word_.exchange(0, std::memory_order_acquire);
-    into.append_reversed(newest_of(all), count_of(all));
-    return count_of(all);
+    const std::uint64_t all = word_.exchange(0, std::memory_order_acq_rel);
+    count = count_of(all);
+    return newest_of(all);
   }
 
  private:

@@ -152,7 +152,8 @@ class basic_key_table {
 
   // Sorts what is in the inbox by shard, behind what has arrived.
   void sort_inbox() noexcept SLUICE_REQUIRES(order) {
-    work* w = inbox.take_newest();
+    std::size_t count = 0;
+    work* w = inbox.take_newest(count);
     if (arrived_in != 0) {  // works for which there was no memory: these come behind them
       work_chain oldest_first;
       oldest_first.append_reversed(w);

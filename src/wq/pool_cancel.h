@@ -283,15 +283,13 @@ void basic_pool<Sync>::scan_lists(Match match, work_chain& out) noexcept {
   for_each_account([&](account& at) {
     const scoped_lock held(at.lock);
     at.take_inbox();
-    for (work* w = at.singles.front(); w != nullptr;) {
-      work* const behind = work_list::after(*w);
-      if (match(*w)) {
-        static_cast<void>(unlist_locked(at, *w));
-        forget_slot(*w);
-        out.push_back(*w);
+    at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
+      if (match(w)) {
+        static_cast<void>(unlist_locked(at, w));
+        forget_slot(w);
+        out.push_back(w);
       }
-      w = behind;
-    }
+    });
   });
 }
 
@@ -492,9 +490,9 @@ bool basic_pool<Sync>::snapshot(std::vector<candidate>& out) noexcept {
     for_each_account([&](account& at) {
       const scoped_lock at_held(at.lock);
       at.take_inbox();
-      for (work* w = at.singles.front(); w != nullptr; w = work_list::after(*w)) {
-        note(*w, view_of(*w, false, nullptr, 0), slot_place::account, &at, out, full);
-      }
+      at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
+        note(w, view_of(w, false, nullptr, 0), slot_place::account, &at, out, full);
+      });
     });
     note_workers(out, full);
     if (!full) {

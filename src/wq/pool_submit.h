@@ -135,8 +135,13 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) 
     return EAGAIN;
   }
   bool another = false;
+  bool graded = false;
   for (const work* const w : works) {
     another |= has(w->flags(), work_flags::concurrent);
+    graded |= graded_list::graded(*w);
+  }
+  if (graded) [[unlikely]] {
+    to.grades.store(true, std::memory_order_relaxed);  // relaxed: the put publishes it
   }
   work* const newest = link_newest_first(to, works);
   while (to.inbox.put(*newest, *works.front(), n) == inbox_put::full) {
@@ -265,6 +270,9 @@ void basic_pool<Sync>::count_accepted(unsigned node, const chain_facts& chain, i
 template <class Sync>
 void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
   const bool another = has(w.flags(), work_flags::concurrent);
+  if (graded_list::graded(w)) {
+    to.grades.store(true, std::memory_order_relaxed);  // relaxed: the put publishes it
+  }
   while (to.inbox.put(w, w, 1) == inbox_put::full) {
     const scoped_lock held(to.lock);
     to.take_inbox();

@@ -160,16 +160,17 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
 // The oldest works become this worker's batch.
 template <class Sync>
 void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept {
+  const work_list& turn = from.singles.next_turn();
   if (from.marked == nullptr) {
-    from.marked = from.singles.back();
+    from.marked = turn.back();
     from.marked_at = now;
   }
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
-  const std::size_t share = (from.singles.size() + at_it - 1) / at_it;
+  const std::size_t share = (turn.size() + at_it - 1) / at_it;
   const std::size_t most = stolen ? 1 : std::min<std::size_t>(share, self.batch_limit);
   // Held from the first slot on: who reads there that this worker has the work must find it here.
   const scoped_lock held(self.lock);
-  work* last = from.singles.front();
+  work* last = turn.front();
   std::size_t n = 0;
   for (work* w = last;; w = work_list::after(*w)) {
     set_slot(work_access::slot(*w), *w, slot_place::worker, &self);

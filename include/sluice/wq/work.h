@@ -36,6 +36,7 @@
 
 #include "sluice/base/check.h"
 #include "sluice/base/clock.h"
+#include "sluice/base/ioprio.h"
 #include "sluice/identity/identity.h"
 #include "sluice/ref/ref.h"
 
@@ -95,6 +96,9 @@ class work {
   void clear_key() noexcept { idle().domain_ = nullptr; }
   // As whom it is done. The count is dropped after run, before release.
   void set_identity(ref<const identity> who) noexcept { idle().identity_ = std::move(who); }
+  // Works without a key wait in three queues: RT goes before BE (NONE counts as BE) and that before IDLE, but who is passed
+  // over for long has a turn all the same (docs/wq.md). The class says nothing of how the device serves what it does.
+  void set_ioprio_class(ioprio_class priority) noexcept { idle().priority_ = std::to_underlying(priority) & 3U; }
   // A tag of the user's choice, for cancel_owner. 0 is nobody.
   void set_owner(std::uint64_t owner) noexcept { idle().owner_ = owner; }
   // Not over by then: cancelled, as if by a cancel at that time. no_deadline takes it away.
@@ -110,6 +114,7 @@ class work {
   [[nodiscard]] const work_ops* ops() const noexcept { return ops_; }
   [[nodiscard]] work_class cls() const noexcept { return static_cast<work_class>(class_); }
   [[nodiscard]] work_flags flags() const noexcept { return static_cast<work_flags>(flags_); }
+  [[nodiscard]] ioprio_class priority() const noexcept { return static_cast<ioprio_class>(priority_); }
   [[nodiscard]] bool keyed() const noexcept { return domain_ != nullptr; }
   // Requires: keyed(), and idle or running.
   [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
@@ -153,6 +158,7 @@ class work {
   std::uint8_t class_ : 1 = 0;
   std::uint8_t flags_ : 2 = 0;
   std::uint8_t timed_ : 1 = 0;
+  std::uint8_t priority_ : 2 = 0;
   std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's
 };
 static_assert(ref_tracker_on || sizeof(work) <= 64, "one cache line per queued work");

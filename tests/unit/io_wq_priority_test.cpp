@@ -1,0 +1,97 @@
+// Goal: works of a better class go first, and none waits for ever.
+// Method: one worker stands at a gate while works are queued behind it; the order in which they run is written down.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sluice/base/park.h"
+#include "sluice/wq/io_wq.h"
+
+#include "support/wq_probe.h"
+
+namespace sluice {
+namespace {
+
+using test::make_wq;
+using test::probe;
+
+constexpr std::array<char, 4> letters{'n', 'r', 'b', 'i'};
+
+// Queues works of the classes that `classes` names by their letters, then lets them run. Returns the order.
+std::string order_of(const std::string& classes) {
+  const auto wq = make_wq({.max_bound = 1});
+  parker here;
+  parker open;
+  probe gate([&](work_context&) {
+    here.wake();
+    open.park();
+  });
+  EXPECT_TRUE(wq->submit(gate));
+  here.park();
+  std::string ran;
+  std::vector<std::unique_ptr<probe>> works;
+  for (const char each : classes) {
+    works.push_back(std::make_unique<probe>([&ran, each](work_context&) { ran += each; }));
+    const auto found = std::find(letters.begin(), letters.end(), each);
+    works.back()->set_ioprio_class(static_cast<ioprio_class>(found - letters.begin()));
+    EXPECT_TRUE(wq->submit(*works.back()));
+  }
+  open.wake();
+  wq->stop(stop_policy::run_queued);
+  return ran;
+}
+
+TEST(IoWqPriority, RealTimeBeforeBestEffortBeforeIdleInOrderWithinAClass) {
+  EXPECT_EQ(order_of("ibribnr"), "rrbbnii");
+}
+
+TEST(IoWqPriority, WithoutClassesTheOrderIsThatOfTheSubmits) {
+  EXPECT_EQ(order_of("nbnnb"), "nbnnb");
+}
+
+// A worker takes batches: who is passed over waits for a bounded number of them, of a bounded size.
+TEST(IoWqPriority, WhoIsPassedOverHasATurnAllTheSame) {
+  constexpr std::size_t most_in_a_batch = 64;
+  const std::string ran = order_of("bi" + std::string(64 * most_in_a_batch + 64, 'r'));
+  ASSERT_EQ(ran.size(), 2 + 65 * most_in_a_batch);
+  EXPECT_LE(ran.find('b'), 16 * most_in_a_batch);
+  EXPECT_LE(ran.find('i'), 64 * most_in_a_batch);
+  EXPECT_LT(ran.find('b'), ran.find('i'));
+}
+
+// A class that a work has says nothing of who may take it back.
+TEST(IoWqPriority, CancelFindsWorksOfEveryClass) {
+  const auto wq = make_wq({.max_bound = 1});
+  parker here;
+  parker open;
+  probe gate([&](work_context&) {
+    here.wake();
+    open.park();
+  });
+  ASSERT_TRUE(wq->submit(gate));
+  here.park();
+  std::array<probe, 4> works;
+  std::array<work_handle, 4> handles;
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    works[i].set_ioprio_class(static_cast<ioprio_class>(i));
+    works[i].set_owner(7);
+    const result<work_handle> handle = wq->submit_tracked(works[i]);
+    ASSERT_TRUE(handle);
+    handles[i] = *handle;
+  }
+  EXPECT_EQ(wq->stats().bound.queued, works.size());
+  EXPECT_EQ(wq->cancel(handles[3]), cancel_result::cancelled);
+  EXPECT_EQ(wq->cancel_owner(7).cancelled, 3U);
+  open.wake();
+  gate.wait_released();
+  for (probe& each : works) {
+    EXPECT_TRUE(each.was_cancelled());
+    EXPECT_EQ(each.runs(), 1);
+  }
+}
+
+}  // namespace
+}  // namespace sluice
