@@ -38,6 +38,20 @@ io_context::~io_context() {
   }
 }
 
+result<void> io_context::set_weight(std::uint32_t value) noexcept {
+  if (value < min_weight || value > max_weight) {
+    return fail(EINVAL);
+  }
+  weight_.store(static_cast<std::uint16_t>(value), std::memory_order_relaxed);  // nothing else is read through it
+  return {};
+}
+
+void io_context::set_limits(io_limits value) noexcept {
+  scoped_lock hold(lock_);  // so that of two setters one wins with both figures
+  iops_.store(value.iops, std::memory_order_relaxed);
+  bytes_per_second_.store(value.bytes_per_second, std::memory_order_relaxed);
+}
+
 std::size_t io_context::nr_io_cqs() noexcept {
   scoped_lock hold(lock_);
   return tree_.size();

@@ -88,4 +88,28 @@ TEST(IoContext, PriorityStartsUnchosenAndIsKept) {
   made->exit_task();
 }
 
+TEST(IoContext, WeightStartsAtAHundredAndStaysInRange) {
+  io_context* made = io_context::create().value();
+  EXPECT_EQ(made->weight(), 100U);
+  EXPECT_TRUE(made->set_weight(1).has_value());
+  EXPECT_EQ(made->weight(), 1U);
+  EXPECT_TRUE(made->set_weight(10'000).has_value());
+  EXPECT_EQ(made->set_weight(0).error(), error_of(EINVAL));
+  EXPECT_EQ(made->set_weight(10'001).error(), error_of(EINVAL));
+  EXPECT_EQ(made->set_weight(65'536 + 7).error(), error_of(EINVAL)) << "not what is left of it in 16 bits";
+  EXPECT_EQ(made->weight(), 10'000U) << "a refused weight changes nothing";
+  made->exit_task();
+}
+
+TEST(IoContext, LimitsStartUnsetAndAreKeptWhole) {
+  io_context* made = io_context::create().value();
+  EXPECT_FALSE(made->limits().any());
+  constexpr io_limits wanted{.iops = ~0ULL, .bytes_per_second = 1ULL << 40};
+  made->set_limits(wanted);
+  EXPECT_EQ(made->limits(), wanted);
+  made->set_limits({});
+  EXPECT_FALSE(made->limits().any());
+  made->exit_task();
+}
+
 }  // namespace

@@ -22,7 +22,7 @@
 // Ordering:       what was done under an active count is visible to the exit of the io_cqs; under any count, to the
 //                 destructor.
 // Errors:         none. Underflow is a check.
-// Limits:         2^31 - 1 counts. 128 bytes, and an io_cq of 48 and its entry in a map per queue that wants one.
+// Limits:         2^31 - 1 counts. 144 bytes, and an io_cq of 48 and its entry in a map per queue that wants one.
 // Invariants:     O1 O2 O8 O9
 #pragma once
 
@@ -36,6 +36,7 @@
 #include "sluice/base/mutex.h"
 #include "sluice/base/sync.h"
 #include "sluice/ioc/io_cq.h"
+#include "sluice/ioc/io_limits.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
 
@@ -109,6 +110,24 @@ class io_context : public io_context_counts<io_context> {
   void set_ioprio(ioprio value) noexcept { ioprio_.store(value.raw(), std::memory_order_release); }
   [[nodiscard]] ioprio get_ioprio() const noexcept { return ioprio::from_raw(ioprio_.load(std::memory_order_acquire)); }
 
+  // Its share beside others on a queue whose elevator is fair: 1 to 10000, 100 to begin with (the range and the default
+  // of the cgroup's io.weight). Errors: EINVAL out of range.
+  static constexpr std::uint32_t min_weight = 1;
+  static constexpr std::uint32_t default_weight = 100;
+  static constexpr std::uint32_t max_weight = 10'000;
+  [[nodiscard]] result<void> set_weight(std::uint32_t value) noexcept;
+  // relaxed: an elevator that sees the new weight one request late is as fair as one that was asked a moment before.
+  [[nodiscard]] std::uint32_t weight() const noexcept { return weight_.load(std::memory_order_relaxed); }
+
+  // The most it may use of each queue whose elevator keeps to limits; none to begin with.
+  void set_limits(io_limits value) noexcept;
+  // Two plain loads. While set_limits runs they may be one old and one new figure: each is a cap of its own, so either
+  // is right by itself.
+  [[nodiscard]] io_limits limits() const noexcept {
+    return {.iops = iops_.load(std::memory_order_relaxed),
+            .bytes_per_second = bytes_per_second_.load(std::memory_order_relaxed)};
+  }
+
   // How many queues it has a live io_cq on.
   [[nodiscard]] std::size_t nr_io_cqs() noexcept;
 
@@ -127,6 +146,9 @@ class io_context : public io_context_counts<io_context> {
 
   // Synchronises itself.
   std::atomic<std::uint16_t> ioprio_{0};
+  std::atomic<std::uint16_t> weight_{default_weight};
+  std::atomic<std::uint64_t> iops_{0};
+  std::atomic<std::uint64_t> bytes_per_second_{0};
 
   // Taken inside a queue's lock, never around one.
   mutex lock_;
