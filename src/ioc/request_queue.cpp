@@ -49,7 +49,7 @@ request_queue::~request_queue() {
   scoped_lock hold(lock_);
   SLUICE_CHECK_OP(slots_.count(), ==, 0U);
   SLUICE_CHECK(order_->empty_locked(), "a request queue is freed while requests wait in it");
-  SLUICE_CHECK(pairs_ == nullptr, "stop() a queue whose elevator keeps io_cqs before its last put");
+  SLUICE_CHECK(!has_io_cqs_locked(), "stop() a queue whose elevator keeps io_cqs before its last put");
 }
 
 result<issued> request_queue::submit(request& issue, io_context& context) noexcept {
@@ -254,6 +254,7 @@ result<void> request_queue::stop(steady_time deadline) noexcept {
   {
     scoped_lock hold(lock_);
     stopped_ = true;
+    refuse_io_cqs_locked();
     if (!wait_idle_locked(deadline)) {
       return fail(ETIMEDOUT);
     }

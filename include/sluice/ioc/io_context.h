@@ -22,13 +22,12 @@
 // Ordering:       what was done under an active count is visible to the exit of the io_cqs; under any count, to the
 //                 destructor.
 // Errors:         none. Underflow is a check.
-// Limits:         2^31 - 1 counts. 144 bytes, and an io_cq of 48 and its entry in a map per queue that wants one.
+// Limits:         2^31 - 1 counts. 96 bytes, and an io_cq of 64 and what its elevator adds per queue that wants one.
 // Invariants:     O1 O2 O8 O9
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <map>
 
 #include "sluice/base/check.h"
 #include "sluice/base/error.h"
@@ -36,6 +35,7 @@
 #include "sluice/base/mutex.h"
 #include "sluice/base/sync.h"
 #include "sluice/ioc/io_cq.h"
+#include "sluice/ioc/io_cq_links.h"
 #include "sluice/ioc/io_limits.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
@@ -98,7 +98,8 @@ enum class ioprio_privilege : std::uint8_t { none, sys_nice };
 // range, or NONE with a level.
 [[nodiscard]] result<void> ioprio_check(ioprio wanted, ioprio_privilege privilege) noexcept;
 
-class io_context : public io_context_counts<io_context> {
+class io_context : public io_context_counts<io_context>,
+                   public io_context_links<io_cq, io_context, request_queue, os_sync> {
  public:
   // With one of each count, which belong to the task that installs it. Errors: ENOMEM.
   [[nodiscard]] static result<io_context*> create() noexcept;
@@ -128,12 +129,8 @@ class io_context : public io_context_counts<io_context> {
             .bytes_per_second = bytes_per_second_.load(std::memory_order_relaxed)};
   }
 
-  // How many queues it has a live io_cq on.
-  [[nodiscard]] std::size_t nr_io_cqs() noexcept;
-
  private:
   friend struct delete_release;
-  friend class request_queue;
   template <class, class>
   friend class io_context_counts;
 
@@ -141,22 +138,14 @@ class io_context : public io_context_counts<io_context> {
   ~io_context();
 
   void exit_io_cqs() noexcept;
-  // Returns the io_cq of this context on a queue, or null.
-  [[nodiscard]] io_cq* find_locked(const request_queue& queue) noexcept SLUICE_REQUIRES(lock_);
 
-  // Synchronises itself.
+  // Synchronise themselves.
   std::atomic<std::uint16_t> ioprio_{0};
   std::atomic<std::uint16_t> weight_{default_weight};
   std::atomic<std::uint64_t> iops_{0};
   std::atomic<std::uint64_t> bytes_per_second_{0};
-
-  // Taken inside a queue's lock, never around one.
-  mutex lock_;
-  // Live io_cqs by the queue's id; an id is never used twice in a process, so a stale entry cannot be mistaken (O6).
-  std::map<std::uint64_t, io_cq*> tree_ SLUICE_GUARDED_BY(lock_);
-  io_cq* hint_ SLUICE_GUARDED_BY(lock_) = nullptr;  // the one found last
-  io_cq* dead_ SLUICE_GUARDED_BY(lock_) = nullptr;  // exited, unlinked from their queues; freed with the context
-  bool exited_ SLUICE_GUARDED_BY(lock_) = false;    // active_ref reached 0: no new io_cqs
 };
+
+static_assert(sizeof(io_context) <= 96, "docs/ioc.md states it");
 
 }  // namespace sluice

@@ -39,6 +39,7 @@
 #include "sluice/base/mutex.h"
 #include "sluice/ioc/elevator.h"
 #include "sluice/ioc/io_context.h"
+#include "sluice/ioc/io_cq_links.h"
 #include "sluice/ioc/request.h"
 #include "sluice/ioc/slot_counter.h"
 #include "sluice/ref/kref.h"
@@ -61,7 +62,8 @@ struct request_queue_stats {
   std::uint32_t in_flight = 0;    // now
 };
 
-class request_queue : public kref<request_queue> {
+class request_queue : public kref<request_queue>,
+                      public request_queue_links<io_cq, io_context, request_queue, os_sync> {
  public:
   // Errors: EINVAL a limit of 0 or above slot_counter::limit; ENOMEM.
   [[nodiscard]] static result<ref<request_queue>> create(io_wq& workers, request_queue_options options = {},
@@ -87,8 +89,7 @@ class request_queue : public kref<request_queue> {
   // The io_cq of a context on this queue; made if there is none. Valid until either side ends (see io_cq.h).
   // Errors: ESHUTDOWN the queue is stopped or the context has exited; ENOMEM.
   [[nodiscard]] result<io_cq*> get_io_cq(io_context& context) noexcept;
-  // The same, or null if there is none.
-  [[nodiscard]] io_cq* lookup_io_cq(io_context& context) noexcept;
+  // lookup_io_cq(context): the same, or null if there is none (io_cq_links.h).
 
   [[nodiscard]] request_queue_stats stats() const noexcept;
   [[nodiscard]] const elevator& order() const noexcept { return *order_; }
@@ -97,7 +98,8 @@ class request_queue : public kref<request_queue> {
 
  private:
   friend struct delete_release;
-  friend class io_context;
+  template <class, class, class, class, std::size_t>
+  friend class request_queue_links;
 
   request_queue(io_wq& workers, request_queue_options options, std::unique_ptr<elevator> order) noexcept;
   ~request_queue();
@@ -124,12 +126,8 @@ class request_queue : public kref<request_queue> {
   void settle_locked() noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] bool wait_idle_locked(steady_time deadline) noexcept SLUICE_REQUIRES(lock_);
 
-  [[nodiscard]] io_cq* lookup_locked(io_context& context) noexcept SLUICE_REQUIRES(lock_);
-  // The context's side of io_cq's end.
-  void exit_io_cq(io_context& context) noexcept;
-  void clear_io_cqs() noexcept;
-  void link_io_cq_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_);
-  void unlink_io_cq_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_);
+  // An io_cq leaves: the elevator is told.
+  void io_cq_exits_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_) { order_->exit_io_cq_locked(pair); }
 
   // Constant after construction.
   io_wq& workers_;
@@ -144,13 +142,11 @@ class request_queue : public kref<request_queue> {
   std::atomic<std::uint64_t> waited_{0};
   std::atomic<std::uint64_t> cancelled_{0};
 
-  // Taken outside a context's lock.
-  alignas(64) mutex lock_;
+  // lock_, the queue's lock, is the base's.
   cond_var idle_;
   std::uint32_t waiting_ SLUICE_GUARDED_BY(lock_) = 0;   // requests in the elevator
   std::uint32_t drainers_ SLUICE_GUARDED_BY(lock_) = 0;  // threads that wait for idle
   bool stopped_ SLUICE_GUARDED_BY(lock_) = false;
-  io_cq* pairs_ SLUICE_GUARDED_BY(lock_) = nullptr;
 };
 
 }  // namespace sluice
