@@ -2,6 +2,7 @@
 
 #include <new>
 
+#include "sluice/identity/credentials.h"
 #include "sluice/ioc/request_queue.h"
 
 namespace sluice {
@@ -17,6 +18,18 @@ result<void> ioprio_check(ioprio wanted, ioprio_privilege privilege) noexcept {
     return fail(EPERM);
   }
   return {};
+}
+
+ioprio_privilege ioprio_privilege_of(const credentials& caller) noexcept {
+  const bool may = caller.effective.has(capability::sys_nice) || caller.effective.has(capability::sys_admin);
+  return may ? ioprio_privilege::sys_nice : ioprio_privilege::none;
+}
+
+result<void> ioprio_may_set(const credentials& caller, uid_t owner_of_task) noexcept {
+  if (caller.uid == owner_of_task || ioprio_privilege_of(caller) == ioprio_privilege::sys_nice) {
+    return {};
+  }
+  return fail(EPERM);
 }
 
 result<io_context*> io_context::create() noexcept {

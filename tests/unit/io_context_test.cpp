@@ -1,6 +1,8 @@
 // io_context: what each of the three counters does, one thread; and the rules of a priority.
 #include "sluice/ioc/io_context.h"
 
+#include "sluice/identity/credentials.h"
+
 namespace {
 
 using namespace sluice;
@@ -77,6 +79,21 @@ TEST(IoContext, PriorityRulesAreTheKernels) {
   EXPECT_EQ(ioprio_check({ioprio_class::be, 8}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
   EXPECT_EQ(ioprio_check({ioprio_class::none, 1}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
   EXPECT_EQ(ioprio_check({static_cast<ioprio_class>(5), 0}, ioprio_privilege::sys_nice).error(), error_of(EINVAL));
+}
+
+TEST(IoContext, AnothersPriorityNeedsHisUserOrPrivilege) {
+  credentials caller{.uid = 1000};
+  EXPECT_TRUE(ioprio_may_set(caller, 1000).has_value());
+  EXPECT_EQ(ioprio_may_set(caller, 1001).error(), error_of(EPERM));
+  EXPECT_EQ(ioprio_may_set({.uid = 0}, 1000).error(), error_of(EPERM)) << "it is the capability, not the number";
+  EXPECT_EQ(ioprio_privilege_of(caller), ioprio_privilege::none);
+  for (const capability power : {capability::sys_nice, capability::sys_admin}) {
+    caller.effective = capability_set{}.with(power);
+    EXPECT_TRUE(ioprio_may_set(caller, 1001).has_value());
+    EXPECT_EQ(ioprio_privilege_of(caller), ioprio_privilege::sys_nice);
+  }
+  caller.effective = capability_set{}.with(capability::chown);
+  EXPECT_EQ(ioprio_may_set(caller, 1001).error(), error_of(EPERM));
 }
 
 TEST(IoContext, PriorityStartsUnchosenAndIsKept) {

@@ -129,6 +129,47 @@ TEST(Task, PriorityIsTheContextsAndNeedsPrivilegeForRealTime) {
   EXPECT_EQ(parent.get_task_ioprio(), real_time) << "who shares a context shares its priority";
 }
 
+// The rule of IOPRIO_WHO_PGRP: the best of all; NONE counts as BE/4.
+TEST(Task, BestPriorityOfAGroup) {
+  task silent;
+  task slow;
+  task quick;
+  ASSERT_TRUE(slow.set_task_ioprio({ioprio_class::be, 6}, ioprio_privilege::none, task_side::current).has_value());
+  ASSERT_TRUE(quick.set_task_ioprio({ioprio_class::be, 1}, ioprio_privilege::none, task_side::current).has_value());
+  const auto best = [](std::vector<task*> group) { return task::best_ioprio(group); };
+  EXPECT_EQ(best({}).error(), error_of(ESRCH));
+  EXPECT_EQ(best({&slow}).value(), (ioprio{ioprio_class::be, 6}));
+  EXPECT_EQ(best({&slow, &silent}).value(), ioprio{}) << "nobody asked, so BE/4: before BE/6";
+  EXPECT_EQ(best({&silent, &quick, &slow}).value(), (ioprio{ioprio_class::be, 1}));
+  EXPECT_EQ(best({&quick, &silent}).value(), best({&silent, &quick}).value()) << "in any order";
+  ASSERT_TRUE(slow.set_task_ioprio({ioprio_class::rt, 7}, ioprio_privilege::sys_nice, task_side::remote).has_value());
+  EXPECT_EQ(best({&silent, &quick, &slow}).value(), (ioprio{ioprio_class::rt, 7}));
+}
+
+// O3: what is no priority is not copied.
+TEST(Task, CloneSeparateDoesNotCopyAnInvalidPriority) {
+  task parent;
+  context_of(parent)->set_ioprio({ioprio_class::be, 9});
+  task child;
+  ASSERT_TRUE(child.copy_io(parent, clone_io::separate).has_value());
+  EXPECT_FALSE(child.peek_io_context());
+}
+
+// O3: a copy is the priority, at the moment of the copy; weight and limits are whose group it is, not who issues.
+TEST(Task, CloneSeparateStandsAlone) {
+  task parent;
+  const ref<io_context> source = context_of(parent);
+  source->set_ioprio({ioprio_class::be, 2});
+  ASSERT_TRUE(source->set_weight(700).has_value());
+  source->set_limits({.iops = 5});
+  task child;
+  ASSERT_TRUE(child.copy_io(parent, clone_io::separate).has_value());
+  source->set_ioprio({ioprio_class::idle, 0});
+  EXPECT_EQ(child.get_task_ioprio(), (ioprio{ioprio_class::be, 2}));
+  EXPECT_EQ(child.peek_io_context()->weight(), io_context::default_weight);
+  EXPECT_FALSE(child.peek_io_context()->limits().any());
+}
+
 // A context whose creation can fail.
 struct scarce_context : io_context_counts<scarce_context> {
   static inline int live = 0;

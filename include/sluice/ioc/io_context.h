@@ -26,6 +26,8 @@
 // Invariants:     O1 O2 O8 O9
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -41,6 +43,8 @@
 #include "sluice/ref/ref.h"
 
 namespace sluice {
+
+struct credentials;
 
 // The three counters. Derived has `void exit_io_cqs() noexcept`, called once, when active_ref becomes 0.
 template <class Derived, class Sync = os_sync>
@@ -91,12 +95,19 @@ class io_context_counts : public kref<Derived, delete_release, Sync> {
   typename Sync::template atomic<std::int32_t> tasks_{1};
 };
 
-// May this caller ask for the RT class? (CAP_SYS_NICE or CAP_SYS_ADMIN in the kernel.)
+// May this caller ask for the RT class, and change what is another user's? (CAP_SYS_NICE, or CAP_SYS_ADMIN.)
 enum class ioprio_privilege : std::uint8_t { none, sys_nice };
 
-// The rules of ioprio_set(2). Returns EPERM for RT without privilege; EINVAL for an unknown class, a level out of
-// range, or NONE with a level.
+// That of a client whose credentials are known (SO_PEERCRED, a certificate's user).
+[[nodiscard]] ioprio_privilege ioprio_privilege_of(const credentials& caller) noexcept;
+
+// The rules of ioprio_set(2) about the value. Returns EPERM for RT without privilege; EINVAL for an unknown class, a
+// level out of range, or NONE with a level.
 [[nodiscard]] result<void> ioprio_check(ioprio wanted, ioprio_privilege privilege) noexcept;
+
+// The rules of ioprio_set(2) about whose it is: one's own user's tasks, or any with privilege. A task here has no user:
+// whoever made it knows for whom. Asked before task::set_task_ioprio. Errors: EPERM.
+[[nodiscard]] result<void> ioprio_may_set(const credentials& caller, uid_t owner_of_task) noexcept;
 
 class io_context : public io_context_counts<io_context>,
                    public io_context_links<io_cq, io_context, request_queue, os_sync> {

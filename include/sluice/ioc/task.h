@@ -29,6 +29,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "sluice/base/check.h"
 #include "sluice/base/error.h"
@@ -141,7 +142,9 @@ class basic_task {
     }
   }
 
-  // Sets the priority of the task's context, which all that share it get. Errors: EINVAL, EPERM; ENOMEM, EBUSY.
+  // Sets the priority of the task's context, which all that share it get. Requires: ioprio_may_set, or an owner who
+  // allows it, if the caller acts for somebody else. For a group or a user (IOPRIO_WHO_PGRP, IOPRIO_WHO_USER) call it
+  // for each of the tasks, and stop at the first error, as ioprio_set(2) does. Errors: EINVAL, EPERM; ENOMEM, EBUSY.
   [[nodiscard]] result<void> set_task_ioprio(ioprio wanted, ioprio_privilege privilege, task_side side) noexcept {
     if (result<void> allowed = ioprio_check(wanted, privilege); !allowed) {
       return allowed;
@@ -157,6 +160,18 @@ class basic_task {
   [[nodiscard]] ioprio get_task_ioprio() noexcept {
     ref<Context> own = peek_io_context();
     return own ? own->get_ioprio() : ioprio{};
+  }
+  // The best priority in a group: what ioprio_get(2) answers for IOPRIO_WHO_PGRP and IOPRIO_WHO_USER. NONE counts as
+  // BE/4, and is the answer if nobody chose better. Errors: ESRCH no task in it.
+  [[nodiscard]] static result<ioprio> best_ioprio(std::span<basic_task* const> group) noexcept {
+    if (group.empty()) {
+      return fail(ESRCH);
+    }
+    ioprio best = group.front()->get_task_ioprio();
+    for (basic_task* each : group.subspan(1)) {
+      best = ioprio_best(best, each->get_task_ioprio());
+    }
+    return best;
   }
 
  private:
