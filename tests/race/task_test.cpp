@@ -141,4 +141,101 @@ TEST(RaceTask, CopyAgainstBothExits) {
   EXPECT_TRUE(found.ok()) << found;
 }
 
+// O7: the exiting task itself still gets a context while others are told EBUSY, and all of them get the same one.
+TEST(RaceTask, OwnCreateWhileExitingAgainstRemoteCreate) {
+  const race::report found = race::explore({.schedules = 20'000}, [](race::run& run) {
+    auto state = std::make_shared<world>();
+    auto got = std::make_shared<std::array<ref<raced_context>, 3>>();
+    run.thread([=] {
+      state->parent.set_exiting();
+      (*got)[0] = state->parent.get_task_io_context(task_side::current).value();
+    });
+    for (std::size_t i = 1; i < 3; ++i) {
+      run.thread([=] {
+        auto remote = state->parent.get_task_io_context(task_side::remote);
+        race::check(remote || remote.error() == error_of(EBUSY), "a context or EBUSY");
+        (*got)[i] = remote ? std::move(*remote) : nullptr;
+      });
+    }
+    run.after([=] {
+      race::check((*got)[0] == state->parent.peek_io_context(), "the task has its own");
+      for (std::size_t i = 1; i < 3; ++i) {
+        race::check(!(*got)[i] || (*got)[i] == (*got)[0], "whoever found one found that");
+      }
+      race::check(state->seen.freed == state->seen.made - 1, "the losers' are freed");
+      got->fill(nullptr);
+      state->parent.exit_io_context();
+      all_gone(*state);
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// O9: tasks join and leave one context at once; the count is what it should be at the end, and never out of range.
+TEST(RaceTask, TasksAreCountedExactly) {
+  const race::report found = race::explore({.schedules = 20'000}, [](race::run& run) {
+    auto state = std::make_shared<world>();
+    auto others = std::make_shared<std::array<raced_task, 3>>();
+    const ref<raced_context> shared = state->parent.get_task_io_context(task_side::current).value();
+    race::check((*others)[2].copy_io(state->parent, clone_io::share).has_value(), "nobody has left");
+    run.thread([=, &shared = *shared] {
+      static_cast<void>((*others)[0].copy_io(state->parent, clone_io::share));
+      const std::int32_t tasks = shared.nr_tasks();
+      race::check(tasks >= 0 && tasks <= 4, "tasks that point at it");
+    });
+    run.thread([=] {
+      static_cast<void>((*others)[1].copy_io((*others)[2], clone_io::share));
+      (*others)[1].exit_io_context();
+    });
+    run.thread([=] {
+      state->parent.exit_io_context();
+      (*others)[2].exit_io_context();
+    });
+    run.after([=, held = shared]() mutable {
+      const std::int32_t pointing = (*others)[0].peek_io_context() ? 1 : 0;
+      race::check(held->nr_tasks() == pointing, "each that points at it, once");
+      race::check(held->active_ref() == pointing, "and each may issue");
+      (*others)[0].exit_io_context();
+      race::check(held->nr_tasks() == 0 && held->use_count() == 1, "the last has left");
+      held.reset();
+      all_gone(*state);
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// O3: two create children of one parent while its priority changes: each child has one of the two, and a context of its
+// own.
+TEST(RaceTask, SeparateCopiesWhileThePriorityChanges) {
+  const race::report found = race::explore({.schedules = 20'000}, [](race::run& run) {
+    auto state = std::make_shared<world>();
+    auto children = std::make_shared<std::array<raced_task, 2>>();
+    race::check(
+        state->parent.set_task_ioprio({ioprio_class::be, 1}, ioprio_privilege::none, task_side::current).has_value(),
+        "a valid priority");
+    for (std::size_t i = 0; i < 2; ++i) {
+      run.thread([=] {
+        race::check((*children)[i].copy_io(state->parent, clone_io::separate).has_value(), "nobody exits");
+        const ioprio got = (*children)[i].get_task_ioprio();
+        race::check(got.level() == 1 || got.level() == 2, "what the parent had before or has now");
+      });
+    }
+    run.thread([=] {
+      static_cast<void>(
+          state->parent.set_task_ioprio({ioprio_class::be, 2}, ioprio_privilege::none, task_side::current));
+    });
+    run.after([=] {
+      race::check((*children)[0].peek_io_context() != (*children)[1].peek_io_context(), "each its own");
+      race::check(state->seen.made == 3 && state->seen.freed == 0, "one for each task");
+      for (raced_task& each : *children) {
+        race::check(each.peek_io_context()->nr_tasks() == 1, "one task points at it");
+        each.exit_io_context();
+      }
+      state->parent.exit_io_context();
+      all_gone(*state);
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 }  // namespace
