@@ -77,6 +77,11 @@ struct raced_queue : kref<raced_queue, delete_release, race::sync>,
     }
     return pair != nullptr;
   }
+  // As a request that begins to wait: what it found, kept while the lock is let go.
+  [[nodiscard]] raced_pair* found(raced_context& context) {
+    scoped_lock hold(lock_);
+    return lookup_locked(context);
+  }
   void stop() {
     {
       scoped_lock hold(lock_);
@@ -84,7 +89,7 @@ struct raced_queue : kref<raced_queue, delete_release, race::sync>,
     }
     clear_io_cqs();
   }
-  // With the queue's lock held.
+  // Acts with the queue's lock held.
   template <class Act>
   void locked(Act act) {
     scoped_lock hold(lock_);
@@ -128,6 +133,27 @@ void all_ended(const world& state, int linked) {
 
 race::report explore(const std::function<void(race::run&, const std::shared_ptr<world>&)>& scenario) {
   return race::explore({.schedules = 20'000}, [&](race::run& run) { scenario(run, std::make_shared<world>()); });
+}
+
+// O1: a request that waits on the queue holds its context, and finds the memory of its io_cq whatever ended meanwhile.
+TEST(RaceIoCq, WhoWaitsKeepsTheMemoryOfItsPair) {
+  const race::report found = explore([](race::run& run, const std::shared_ptr<world>& state) {
+    state->link_all();
+    run.thread([=, held = state->memory()]() mutable {
+      raced_pair* const pair = state->queues[0]->found(*held);
+      state->queues[0]->locked([&] {  // its turn comes
+        race::check(pair == nullptr || pair->state.read() >= 0, "exited perhaps, but there");
+      });
+      held.reset();
+    });
+    run.thread([=] { state->context->exit_task(); });
+    run.thread([=] { state->queues[1]->stop(); });
+    run.after([=] {
+      all_ended(*state, 2);
+      state->queues[0]->stop();
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
 }
 
 // O4: three create at once: all get the same, the losers' are freed.

@@ -171,6 +171,32 @@ TEST(RaceTask, OwnCreateWhileExitingAgainstRemoteCreate) {
   EXPECT_TRUE(found.ok()) << found;
 }
 
+// O7: once set_exiting has returned, others find what is there or are told EBUSY; none of them installs one.
+TEST(RaceTask, NoRemoteInstallOnceItIsExiting) {
+  const race::report found = race::explore({.schedules = 20'000}, [](race::run& run) {
+    auto state = std::make_shared<world>();
+    auto exiting = std::make_shared<race::atomic<int>>(0);
+    run.thread([=] {
+      state->parent.set_exiting();
+      exiting->store(1, std::memory_order_release);
+    });
+    for (int i = 0; i < 2; ++i) {
+      run.thread([=] {
+        const bool late = exiting->load(std::memory_order_acquire) == 1;
+        const bool had_one = static_cast<bool>(state->parent.peek_io_context());
+        const auto got = state->parent.get_task_io_context(task_side::remote);
+        race::check(got || got.error() == error_of(EBUSY), "a context or EBUSY");
+        race::check(!late || got.has_value() == had_one, "what is there, or EBUSY");
+      });
+    }
+    run.after([=] {
+      state->parent.exit_io_context();
+      all_gone(*state);
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 // O9: tasks join and leave one context at once; the count is what it should be at the end, and never out of range.
 TEST(RaceTask, TasksAreCountedExactly) {
   const race::report found = race::explore({.schedules = 20'000}, [](race::run& run) {
