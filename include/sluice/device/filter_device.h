@@ -1,0 +1,92 @@
+// filter_device: a device over another one: what is not held up or refused on the way goes to the target unchanged.
+//
+// A filter derives from it and says two things: whether an operation may be tried inside submit, and what happens
+// before one goes to the target on a worker. Everything else is the target's: size, capabilities, per-open info, how
+// writes are hashed. A filter may stand on a filter.
+//
+// Ownership:      one count on the target.
+// Thread safety:  as device.
+// Blocking:       before() may; may_try() must not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "sluice/device/device.h"
+#include "sluice/ref/ref.h"
+
+namespace sluice {
+
+inline constexpr std::size_t io_op_count = 6;
+static_assert(static_cast<std::size_t>(io_op::cache) + 1 == io_op_count);
+
+// Some of the operations: `io_op::read`, `op_set(io_op::read) | io_op::write`, `op_set::all()`.
+class op_set {
+ public:
+  constexpr op_set() noexcept = default;
+  // NOLINTNEXTLINE(google-explicit-constructor): one operation is a set
+  constexpr op_set(io_op op) noexcept : bits_(static_cast<std::uint8_t>(1U << static_cast<unsigned>(op))) {}
+
+  [[nodiscard]] static constexpr op_set all() noexcept {
+    op_set every;
+    every.bits_ = (1U << io_op_count) - 1;
+    return every;
+  }
+  [[nodiscard]] constexpr bool has(io_op op) const noexcept { return (bits_ >> static_cast<unsigned>(op) & 1U) != 0; }
+  [[nodiscard]] friend constexpr op_set operator|(op_set a, op_set b) noexcept {
+    a.bits_ |= b.bits_;
+    return a;
+  }
+
+ private:
+  std::uint8_t bits_ = 0;
+};
+
+class filter_device : public device {
+ public:
+  [[nodiscard]] device& target() const noexcept { return *target_; }
+
+  // "filter:target".
+  [[nodiscard]] std::string_view name() const noexcept final { return name_; }
+  [[nodiscard]] result<open_info*> open(access_mode mode) noexcept override { return target_->open(mode); }
+  void release(open_info* info) noexcept final { target_->release(info); }
+
+  [[nodiscard]] std::size_t try_read(open_info& info, std::uint64_t offset, std::span<std::byte> into) noexcept final;
+  [[nodiscard]] std::size_t try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                      io_flags flags) noexcept final;
+  [[nodiscard]] attempt try_range(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                  io_flags flags) noexcept final;
+  [[nodiscard]] result<void> read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
+                                  cancel_probe probe) noexcept final;
+  [[nodiscard]] result<void> write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
+                                   io_flags flags, cancel_probe probe) noexcept final;
+  [[nodiscard]] result<void> flush(open_info& info, cancel_probe probe) noexcept final;
+  [[nodiscard]] result<void> trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                  cancel_probe probe) noexcept final;
+  [[nodiscard]] result<void> write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                          cancel_probe probe) noexcept final;
+  [[nodiscard]] result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                   cancel_probe probe) noexcept final;
+
+  [[nodiscard]] write_hash hashed_by() const noexcept final { return target_->hashed_by(); }
+
+ protected:
+  // Throws bad_alloc (set-up).
+  filter_device(std::string_view filter, ref<device> target);
+  ~filter_device() override = default;
+
+  // Whether the target may try it inside submit.
+  [[nodiscard]] virtual bool may_try(io_op op, std::uint64_t offset, std::uint64_t length) noexcept = 0;
+  // On a worker, before the target does it. An error is the answer, and the target never hears of the operation.
+  // A flush has offset and length 0.
+  [[nodiscard]] virtual result<void> before(io_op op, std::uint64_t offset, std::uint64_t length,
+                                            cancel_probe probe) noexcept = 0;
+
+ private:
+  // Constant after construction.
+  const ref<device> target_;
+  const std::string name_;
+};
+
+}  // namespace sluice
