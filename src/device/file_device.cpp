@@ -14,6 +14,8 @@
 #include "sluice/identity/identity.h"
 #include "sluice/wq/blocking_region.h"
 
+#include "direct_io.h"
+
 namespace sluice {
 namespace {
 
@@ -96,52 +98,110 @@ result<void> in_pieces(std::uint64_t offset, std::uint64_t length, std::uint64_t
 
 }  // namespace
 
-result<ref<device>> file_device::create(const std::string& path, access_mode mode, file_seam& system) {
-  // NONBLOCK: opening a pipe or a tape must not wait before we can see that it is no file. Files and disks ignore it.
-  const int access = mode == access_mode::read_only ? O_RDONLY : O_RDWR;
-  const int fd = system.open(path.c_str(), access | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) {
-    return fail_errno();
+// What create finds out about a file. Owns the descriptor until a device takes it.
+struct file_device::opened {
+  explicit opened(file_seam& calls) noexcept : system(calls) {}
+  ~opened() {
+    direct.reset();
+    if (fd >= 0) {
+      system.close(fd);
+    }
   }
-  const auto give_up = [&](int err) -> result<ref<device>> {
-    system.close(fd);
-    return fail(err);
-  };
+  opened(const opened&) = delete;
+  opened& operator=(const opened&) = delete;
+
+  [[nodiscard]] result<void> open(const char* path, access_mode mode, file_caching caching) noexcept;
+  [[nodiscard]] result<void> examine(access_mode mode) noexcept;
+  // Throws bad_alloc.
+  [[nodiscard]] result<void> prepare_direct(misaligned policy);
+
+  file_seam& system;
+  int fd = -1;
   struct ::stat about{};
+  device_traits traits;
+  file_home home = file_home::disk;
+  ref<hash_domain> inodes = inode_domain();
+  std::unique_ptr<detail::direct_io> direct;
+};
+
+result<void> file_device::opened::open(const char* path, access_mode mode, file_caching caching) noexcept {
+  // NONBLOCK: opening a pipe or a tape must not wait before we can see that it is no file. Files and disks ignore it.
+  const int access = (mode == access_mode::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  const bool past_cache = caching == file_caching::direct;
+  fd = system.open(path, past_cache ? access | O_DIRECT : access);
+  if (fd < 0) {
+    // open(2): EINVAL is how a file system says that it has no O_DIRECT.
+    return past_cache && errno == EINVAL ? fail(EOPNOTSUPP) : fail_errno();
+  }
+  return {};
+}
+
+result<void> file_device::opened::examine(access_mode mode) noexcept {
   if (system.fstat(fd, &about) != 0) {
-    return give_up(errno);
+    return fail_errno();
   }
   const result<std::uint64_t> bytes = size_of(system, fd, about);
   if (!bytes) {
-    return give_up(bytes.error().value());
+    return std::unexpected(bytes.error());
   }
   const bool writable = mode == access_mode::read_write;
-  const device_traits traits{.size = *bytes,
-                             .read_only = !writable,
-                             .trim = writable,
-                             .write_zeroes = writable,
-                             .fast_zero = writable,
-                             .cache = true};
-  ref<hash_domain> inodes = inode_domain();
-  try {
-    if (inodes) {
-      return ref<device>::adopt(
-          new file_device(path, fd, traits, key_of(about), home_of(system, fd, about), std::move(inodes), system));
-    }
-  } catch (const std::bad_alloc&) {
-    return give_up(ENOMEM);
-  }
-  return give_up(ENOMEM);
+  traits = {.size = *bytes,
+            .read_only = !writable,
+            .trim = writable,
+            .write_zeroes = writable,
+            .fast_zero = writable,
+            .cache = true};
+  home = home_of(system, fd, about);
+  return inodes ? result<void>{} : fail(ENOMEM);
 }
 
-file_device::file_device(std::string path, int fd, device_traits traits, std::uint64_t key, file_home home,
-                         ref<hash_domain> inodes, file_seam& system) noexcept
-    : device(traits),
+result<void> file_device::opened::prepare_direct(misaligned policy) {
+  const result<detail::direct_alignment> wanted = detail::learn_alignment(system, fd, about);
+  if (!wanted) {
+    return std::unexpected(wanted.error());
+  }
+  // A part of a block at the end could only be written by making the file longer.
+  if (!traits.read_only && traits.size % wanted->block != 0) {
+    return fail(EINVAL);
+  }
+  direct = std::make_unique<detail::direct_io>(
+      detail::direct_file{.fd = fd, .key = key_of(about), .alignment = *wanted, .policy = policy}, system);
+  if (!direct->made()) {
+    return fail(ENOMEM);
+  }
+  home = file_home::disk;  // nothing plainly inside submit
+  traits.minimum_block = policy == misaligned::refuse ? wanted->block : 1;
+  traits.preferred_block = std::max(traits.preferred_block, wanted->block);
+  return {};
+}
+
+result<ref<device>> file_device::create(const std::string& path, access_mode mode, const file_device_options& options) {
+  opened made(options.system != nullptr ? *options.system : file_seam::real());
+  result<void> ready = made.open(path.c_str(), mode, options.caching);
+  if (ready) {
+    ready = made.examine(mode);
+  }
+  try {
+    if (ready && options.caching == file_caching::direct) {
+      ready = made.prepare_direct(options.policy);
+    }
+    if (!ready) {
+      return std::unexpected(ready.error());
+    }
+    return ref<device>::adopt(new file_device(path, made, made.system));
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM);
+  }
+}
+
+file_device::file_device(std::string path, opened& from, file_seam& system) noexcept
+    : device(from.traits),
       path_(std::move(path)),
-      fd_(fd),
-      key_(key),
-      home_(home),
-      inodes_(std::move(inodes)),
+      fd_(std::exchange(from.fd, -1)),
+      key_(key_of(from.about)),
+      home_(from.home),
+      inodes_(std::move(from.inodes)),
+      direct_(std::move(from.direct)),
       system_(system) {}
 
 file_device::~file_device() {
@@ -171,7 +231,7 @@ nowait_stats file_device::nowait() const noexcept {
 }
 
 std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
-  if (!nowait_read_.load(std::memory_order_relaxed)) {
+  if (direct_ || !nowait_read_.load(std::memory_order_relaxed)) {
     return 0;
   }
   const ::iovec part{.iov_base = into.data(), .iov_len = into.size()};
@@ -188,7 +248,7 @@ std::size_t file_device::try_write(open_info& /*info*/, std::uint64_t offset, st
                                    io_flags flags) noexcept {
   // What must be stable waits for the disk; where there is none it is as stable as it will be.
   const bool waits = has(flags, io_flags::fua) && home_ == file_home::disk;
-  if (waits || !nowait_write_.load(std::memory_order_relaxed)) {
+  if (waits || direct_ || !nowait_write_.load(std::memory_order_relaxed)) {
     return 0;
   }
   if (fsize_allows(current_identity(), offset, from.size()).value_or(0) != from.size()) {
@@ -227,6 +287,9 @@ int file_device::nowait_flag() const noexcept {
 result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,
                                cancel_probe probe) noexcept {
   const blocking_region region;
+  if (direct_) {
+    return direct_->read(offset, into, probe);
+  }
   while (!into.empty()) {
     if (probe.cancelled()) {
       return fail(ECANCELED);
@@ -251,7 +314,7 @@ result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::s
 result<void> file_device::write(open_info& info, std::uint64_t offset, std::span<const std::byte> from, io_flags flags,
                                 cancel_probe probe) noexcept {
   if (!has(flags, io_flags::fua)) {
-    // No blocking_region: it is mostly copying, and those behind it wait for its key or its inode anyway. When it does
+    // No blocking_region here: it is mostly copying, and those behind it wait for its key or its inode anyway. When it does
     // wait for the disk, the sampler notices.
     return write_all(offset, from, 0, probe);
   }
@@ -271,6 +334,10 @@ result<void> file_device::write(open_info& info, std::uint64_t offset, std::span
 
 result<void> file_device::write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                     cancel_probe probe) noexcept {
+  if (direct_) {
+    const blocking_region region;
+    return direct_->write(offset, from, flags, probe);
+  }
   while (!from.empty()) {
     if (probe.cancelled()) {
       return fail(ECANCELED);
@@ -338,20 +405,27 @@ result<void> file_device::write_zeroes(open_info& info, std::uint64_t offset, st
 result<void> file_device::allocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
   const blocking_region region;
   return in_pieces(offset, length, chunk, probe, [&](std::uint64_t at, std::uint64_t bytes) -> result<void> {
-    while (system_.fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), static_cast<off_t>(bytes)) != 0) {
-      if (errno != EINTR) {
-        return fail_errno();
-      }
-      if (result<void> go_on = interrupted(probe); !go_on) {
-        return go_on;
-      }
-    }
-    return {};
+    const auto change = [&] { return fallocate(mode, at, bytes, probe); };
+    return direct_ ? direct_->with_blocks(at, bytes, probe, change) : change();
   });
 }
 
+result<void> file_device::fallocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+  while (system_.fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) !=
+         0) {
+    if (errno != EINTR) {
+      return fail_errno();
+    }
+    if (result<void> go_on = interrupted(probe); !go_on) {
+      return go_on;
+    }
+  }
+  return {};
+}
+
 result<void> file_device::write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
-  static constinit std::array<std::byte, zero_buffer> zeros{};  // not const: untouched it takes no room in the binary
+  // Not const: untouched it takes no room in the binary. Aligned for direct writes.
+  alignas(4096) static constinit std::array<std::byte, zero_buffer> zeros{};
   return in_pieces(offset, length, zeros.size(), probe, [&](std::uint64_t at, std::uint64_t bytes) {
     return write_all(at, std::span<const std::byte>(zeros).first(static_cast<std::size_t>(bytes)), 0, probe);
   });

@@ -6,6 +6,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace sluice {
 namespace {
 
@@ -22,6 +24,27 @@ class real_file_seam final : public file_seam {
   }
   [[nodiscard]] int block_device_size(int fd, std::uint64_t* bytes) noexcept override {
     return ::ioctl(fd, BLKGETSIZE64, bytes);
+  }
+  [[nodiscard]] int logical_block_size(int fd, std::uint32_t* bytes) noexcept override {
+    int size = 0;
+    const int rc = ::ioctl(fd, BLKSSZGET, &size);
+    *bytes = static_cast<std::uint32_t>(size);
+    return rc;
+  }
+  [[nodiscard]] int direct_alignment(int fd, std::uint32_t* memory, std::uint32_t* offset) noexcept override {
+#ifdef STATX_DIOALIGN
+    struct ::statx about{};
+    if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) != 0) {
+      return -1;
+    }
+    if ((about.stx_mask & STATX_DIOALIGN) != 0) {
+      *memory = about.stx_dio_mem_align;
+      *offset = about.stx_dio_offset_align;
+      return 0;
+    }
+#endif
+    errno = EOPNOTSUPP;
+    return -1;
   }
   [[nodiscard]] ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
     return ::preadv2(fd, parts, count, offset, flags);

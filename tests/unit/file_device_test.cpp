@@ -3,157 +3,31 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <deque>
 
 #include "sluice/base/unique_fd.h"
 
+#include "support/file_helpers.h"
 #include "support/io_helpers.h"
 
 namespace {
 
 using namespace sluice;
 
-// A file of its own, removed at the end.
-class scratch_file {
- public:
-  explicit scratch_file(std::uint64_t bytes) {
-    const int fd = ::mkstemp(path_.data());
-    SLUICE_CHECK(fd >= 0);
-    SLUICE_CHECK(::ftruncate(fd, static_cast<off_t>(bytes)) == 0);
-    ::close(fd);
-  }
-  ~scratch_file() { ::unlink(path_.c_str()); }
-  scratch_file(const scratch_file&) = delete;
-  scratch_file& operator=(const scratch_file&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_ = ::testing::TempDir() + "/sluice-file-device-XXXXXX";
-};
-
-// The real calls, behind scripts: a fault is an errno, or a limit on how many bytes one call moves.
-struct faulty_seam final : file_seam {
-  struct fault {
-    int err = 0;            // fail with it
-    std::size_t limit = 0;  // or move at most so much
-  };
-  std::deque<fault> preads, pwrites, nowait_preads, nowait_pwrites, dsync_pwrites, syncs, fallocates;
-  std::vector<int> fallocate_modes;
-  std::vector<off_t> fallocate_lengths;
-  int preadv2_calls = 0, pwritev2_calls = 0, nowait_reads = 0, nowait_writes = 0, dsync_writes = 0, fsync_calls = 0,
-      opened = 0, closed = 0, advised = 0;
-  bool sync_ok_without_disk = true;
-  int stat_error = 0;
-  std::int64_t system_type = EXT4_SUPER_MAGIC;
-  bool pretend_block_device = false;
-
-  static bool take(std::deque<fault>& script, fault& next) {
-    if (script.empty()) {
-      return false;
-    }
-    next = script.front();
-    script.pop_front();
-    return true;
-  }
-
-  int open(const char* path, int flags) noexcept override {
-    const int fd = ::open(path, flags);
-    opened += fd >= 0 ? 1 : 0;
-    return fd;
-  }
-  int close(int fd) noexcept override {
-    ++closed;
-    return ::close(fd);
-  }
-  int fstat(int fd, struct ::stat* into) noexcept override {
-    if (stat_error != 0) {
-      errno = stat_error;
-      return -1;
-    }
-    const int rc = ::fstat(fd, into);
-    if (pretend_block_device) {
-      into->st_mode = (into->st_mode & ~static_cast<mode_t>(S_IFMT)) | S_IFBLK;
-    }
-    return rc;
-  }
-  int file_system_type(int, std::int64_t* type) noexcept override {
-    *type = system_type;
-    return 0;
-  }
-  int block_device_size(int, std::uint64_t* bytes) noexcept override {
-    *bytes = 12345;
-    return 0;
-  }
-  ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
-    ++preadv2_calls;
-    nowait_reads += (flags & RWF_NOWAIT) != 0 ? 1 : 0;
-    return transfer((flags & RWF_NOWAIT) != 0 ? nowait_preads : preads, parts, [&](const ::iovec* now) {
-      // Whether the page cache has it is not what these tests are about: without NOWAIT it always moves.
-      return ::preadv2(fd, now, count, offset, flags & ~RWF_NOWAIT);
-    });
-  }
-  ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
-    ++pwritev2_calls;
-    nowait_writes += (flags & RWF_NOWAIT) != 0 ? 1 : 0;
-    dsync_writes += (flags & RWF_DSYNC) != 0 ? 1 : 0;
-    auto& script = (flags & RWF_NOWAIT) != 0 ? nowait_pwrites : (flags & RWF_DSYNC) != 0 ? dsync_pwrites : pwrites;
-    return transfer(script, parts, [&](const ::iovec* now) { return ::pwritev2(fd, now, count, offset, 0); });
-  }
-  int fdatasync(int) noexcept override {
-    ++fsync_calls;
-    fault next;
-    if (take(syncs, next) && next.err != 0) {
-      errno = next.err;
-      return -1;
-    }
-    return 0;
-  }
-  int fallocate(int fd, int mode, off_t offset, off_t length) noexcept override {
-    fallocate_modes.push_back(mode);
-    fallocate_lengths.push_back(length);
-    fault next;
-    if (take(fallocates, next) && next.err != 0) {
-      errno = next.err;
-      return -1;
-    }
-    return ::fallocate(fd, mode, offset, length);
-  }
-  int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {
-    ++advised;
-    return ::posix_fadvise(fd, offset, length, advice);
-  }
-
- private:
-  template <class Call>
-  static ssize_t transfer(std::deque<fault>& script, const ::iovec* parts, Call call) {
-    fault next;
-    ::iovec limited = *parts;
-    if (take(script, next)) {
-      if (next.err != 0) {
-        errno = next.err;
-        return -1;
-      }
-      limited.iov_len = std::min(limited.iov_len, next.limit);
-      if (limited.iov_len == 0) {
-        return 0;
-      }
-    }
-    return call(&limited);
-  }
-};
+using test::faulty_seam;
+using test::scratch_file;
 
 constexpr std::uint64_t size = 1 << 20;
 
 // A device on a scratch file with faults, used directly: each call here is what a worker would make.
 struct device_bench {
   explicit device_bench(access_mode mode = access_mode::read_write)
-      : target(file_device::create(scratch.path(), mode, system).value()), info(target->open(mode).value()) {}
+      : target(file_device::create(scratch.path(), mode, {.system = &system}).value()),
+        info(target->open(mode).value()) {}
   ~device_bench() { target->release(info); }
 
   std::vector<std::byte> contents() {
@@ -184,13 +58,14 @@ std::vector<std::byte> pattern(std::size_t bytes) {
 
 TEST(FileDevice, OpenErrorsAreErrnoAndLeaveNothingOpen) {
   faulty_seam system;
-  EXPECT_EQ(file_device::create("/no/such/file", access_mode::read_only, system).error(), error_of(ENOENT));
-  EXPECT_EQ(file_device::create("/tmp", access_mode::read_only, system).error(), error_of(EISDIR));
-  EXPECT_EQ(file_device::create("/tmp", access_mode::read_write, system).error(), error_of(EISDIR));
-  EXPECT_EQ(file_device::create("/dev/null", access_mode::read_only, system).error(), error_of(EINVAL));
+  EXPECT_EQ(file_device::create("/no/such/file", access_mode::read_only, {.system = &system}).error(),
+            error_of(ENOENT));
+  EXPECT_EQ(file_device::create("/tmp", access_mode::read_only, {.system = &system}).error(), error_of(EISDIR));
+  EXPECT_EQ(file_device::create("/tmp", access_mode::read_write, {.system = &system}).error(), error_of(EISDIR));
+  EXPECT_EQ(file_device::create("/dev/null", access_mode::read_only, {.system = &system}).error(), error_of(EINVAL));
   scratch_file scratch(size);
   system.stat_error = EIO;
-  EXPECT_EQ(file_device::create(scratch.path(), access_mode::read_only, system).error(), error_of(EIO));
+  EXPECT_EQ(file_device::create(scratch.path(), access_mode::read_only, {.system = &system}).error(), error_of(EIO));
   EXPECT_EQ(system.opened, system.closed);
 }
 
@@ -207,7 +82,7 @@ TEST(FileDevice, ABlockDeviceSaysItsSizeItself) {
   faulty_seam system;
   system.pretend_block_device = true;
   system.system_type = TMPFS_MAGIC;  // as its node in /dev says
-  const ref<device> disk = file_device::create(scratch.path(), access_mode::read_only, system).value();
+  const ref<device> disk = file_device::create(scratch.path(), access_mode::read_only, {.system = &system}).value();
   EXPECT_EQ(disk->size(), 12345U);
   open_info* info = disk->open(access_mode::read_only).value();
   std::vector<std::byte> bytes(512);
@@ -227,7 +102,7 @@ TEST(FileDevice, ReadOnlyRefusesAWriter) {
 TEST(FileDevice, ClosesItsDescriptorWithTheLastCount) {
   faulty_seam system;
   scratch_file scratch(size);
-  ref<device> target = file_device::create(scratch.path(), access_mode::read_write, system).value();
+  ref<device> target = file_device::create(scratch.path(), access_mode::read_write, {.system = &system}).value();
   EXPECT_EQ(system.closed, 0);
   target.reset();
   EXPECT_EQ(system.closed, 1);
@@ -388,7 +263,7 @@ struct patience {
 TEST(FileDevice, LongRangesGoInChunksAndStopWhenCancelled) {
   scratch_file scratch(8ULL << 30);  // sparse
   faulty_seam system;
-  const ref<device> target = file_device::create(scratch.path(), access_mode::read_write, system).value();
+  const ref<device> target = file_device::create(scratch.path(), access_mode::read_write, {.system = &system}).value();
   open_info* info = target->open(access_mode::read_write).value();
   const std::uint64_t range = (4ULL << 30) + 12345;
   ASSERT_TRUE(target->write_zeroes(*info, 999, range, io_flags::none, {}).has_value());
@@ -438,8 +313,8 @@ TEST(FileDevice, AFileInMemoryIsServedInsideSubmit) {
   system.system_type = TMPFS_MAGIC;
   test::io_bench bench;
   const ref<open_file> file =
-      open_file::open(file_device::create(scratch.path(), access_mode::read_write, system).value(), bench.queue,
-                      access_mode::read_write)
+      open_file::open(file_device::create(scratch.path(), access_mode::read_write, {.system = &system}).value(),
+                      bench.queue, access_mode::read_write)
           .value();
   for (const io_op op : {io_op::write, io_op::read, io_op::flush, io_op::cache, io_op::trim, io_op::write_zeroes}) {
     test::awaited_request request;

@@ -1,4 +1,4 @@
-// file_device: a regular file or a block device as a device, read and written through the page cache.
+// file_device: a regular file or a block device as a device, read and written through the page cache, or past it.
 //
 // The size is what the file had when it was opened; nothing is ever written beyond it. If the file shrinks later,
 // reading what is gone is EIO.
@@ -20,21 +20,31 @@
 // A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
 // its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
 //
+// Past the page cache (file_caching::direct, O_DIRECT) the file wants aligned offsets, lengths and memory; what it wants is
+// learned at create. A request that is aligned goes straight from or to the caller's memory. What is not goes through one
+// of four bounce buffers; a write of part of a block reads it, changes it and writes it, and holds it meanwhile against
+// all other changes of that block by this process. Or, with misaligned::refuse, a range that is not aligned is EINVAL
+// (memory may still be anywhere). Nothing is tried inside submit: a direct transfer waits for the disk. Do not use one
+// file both ways at once: the kernel keeps the two together only as well as it can.
+//
 // Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
 // CPU of one. So they carry the inode as their key and run one at a time.
+// Direct ones, which share that lock, carry no key and run at once.
 //
 // Ownership:      owns the descriptor; closes it with the last count.
 // Thread safety:  as device.
 // Blocking:       create blocks. Long ranges go in chunks of `chunk` bytes; the probe is asked between chunks and after
 //                 every EINTR.
 // Errors:         of create: what open(2) says; EISDIR for a directory; EINVAL for what is neither a regular file nor a
-//                 block device. Of operations: errno; EIO when the file is shorter than announced.
+//                 block device; of direct also EOPNOTSUPP the file system has no direct I/O, and EINVAL a size to write to
+//                 that is no multiple of its block. Of operations: errno; EIO when the file is shorter than announced.
 // Limits:         length of a file < 2^63.
 // Invariants:     D1 D2
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "sluice/device/device.h"
@@ -55,6 +65,21 @@ struct nowait_stats {
 // Where the bytes of a file live when nobody has read them lately.
 enum class file_home : std::uint8_t { disk, memory };
 
+enum class file_caching : std::uint8_t { page_cache, direct };
+
+// What becomes of a direct request whose offset or length is not aligned to the file's block.
+enum class misaligned : std::uint8_t { bounce, refuse };
+
+struct file_device_options {
+  file_caching caching = file_caching::page_cache;
+  misaligned policy = misaligned::bounce;
+  file_seam* system = nullptr;  // null: the kernel's
+};
+
+namespace detail {
+class direct_io;
+}
+
 class file_device final : public device {
  public:
   static constexpr std::uint64_t chunk = 64ULL << 20;      // bytes of one system call that changes or advises a range
@@ -64,7 +89,7 @@ class file_device final : public device {
 
   // Opens a path. Blocks.
   [[nodiscard]] static result<ref<device>> create(const std::string& path, access_mode mode,
-                                                  file_seam& system = file_seam::real());
+                                                  const file_device_options& options = {});
 
   [[nodiscard]] std::string_view name() const noexcept override { return path_; }
   [[nodiscard]] result<open_info*> open(access_mode mode) noexcept override;
@@ -89,12 +114,15 @@ class file_device final : public device {
                                    cancel_probe probe) noexcept override;
 
   // The inode with its file system, or the device number: the same for all file_devices on the same file.
-  [[nodiscard]] write_hash hashed_by() const noexcept override { return {inodes_.get(), key_}; }
+  [[nodiscard]] write_hash hashed_by() const noexcept override {
+    return direct_ ? write_hash{} : write_hash{inodes_.get(), key_};
+  }
   [[nodiscard]] nowait_stats nowait() const noexcept;
 
  private:
-  file_device(std::string path, int fd, device_traits traits, std::uint64_t key, file_home home,
-              ref<hash_domain> inodes, file_seam& system) noexcept;
+  struct opened;
+
+  file_device(std::string path, opened& from, file_seam& system) noexcept;
   ~file_device() override;
 
   // The flag of an attempt that must not block.
@@ -103,6 +131,9 @@ class file_device final : public device {
                                        cancel_probe probe) noexcept;
   [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
                                       cancel_probe probe) noexcept;
+  // One call, again while it is interrupted.
+  [[nodiscard]] result<void> fallocate(int mode, std::uint64_t offset, std::uint64_t length,
+                                       cancel_probe probe) noexcept;
   [[nodiscard]] result<void> write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept;
 
   // Constant after construction.
@@ -111,6 +142,7 @@ class file_device final : public device {
   const std::uint64_t key_;
   const file_home home_;
   const ref<hash_domain> inodes_;
+  const std::unique_ptr<detail::direct_io> direct_;  // null: through the page cache
   file_seam& system_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
   std::atomic<bool> nowait_read_{true};

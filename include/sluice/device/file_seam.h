@@ -28,6 +28,10 @@ class file_seam {
   [[nodiscard]] virtual int file_system_type(int fd, std::int64_t* type) noexcept = 0;
   // ioctl BLKGETSIZE64.
   [[nodiscard]] virtual int block_device_size(int fd, std::uint64_t* bytes) noexcept = 0;
+  // ioctl BLKSSZGET.
+  [[nodiscard]] virtual int logical_block_size(int fd, std::uint32_t* bytes) noexcept = 0;
+  // The stx_dio_… of statx(2): what direct transfers must be aligned to; 0: the file has none. EOPNOTSUPP: not told.
+  [[nodiscard]] virtual int direct_alignment(int fd, std::uint32_t* memory, std::uint32_t* offset) noexcept = 0;
   [[nodiscard]] virtual ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept = 0;
   [[nodiscard]] virtual ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept = 0;
   [[nodiscard]] virtual int fdatasync(int fd) noexcept = 0;

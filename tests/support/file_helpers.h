@@ -1,0 +1,212 @@
+// file_helpers: a scratch file, and the system calls of a file device behind scripts of faults; for tests of device.
+#pragma once
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "sluice/base/check.h"
+#include "sluice/device/file_seam.h"
+
+namespace test {
+
+// A file of its own, removed at the end.
+class scratch_file {
+ public:
+  explicit scratch_file(std::uint64_t bytes) {
+    const int fd = ::mkstemp(path_.data());
+    SLUICE_CHECK(fd >= 0);
+    SLUICE_CHECK(::ftruncate(fd, static_cast<off_t>(bytes)) == 0);
+    ::close(fd);
+  }
+  ~scratch_file() { ::unlink(path_.c_str()); }
+  scratch_file(const scratch_file&) = delete;
+  scratch_file& operator=(const scratch_file&) = delete;
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_ = ::testing::TempDir() + "/sluice-file-device-XXXXXX";
+};
+
+// A figure that any thread may raise.
+class figure {
+ public:
+  // Relaxed: it orders nothing.
+  void operator++() noexcept { value_.fetch_add(1, std::memory_order_relaxed); }
+  // NOLINTNEXTLINE(google-explicit-constructor): it reads as a number
+  operator int() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int> value_{0};
+};
+
+// The real calls, behind scripts: a fault is an errno, or a limit on how many bytes one call moves.
+struct faulty_seam final : sluice::file_seam {
+  struct fault {
+    int err = 0;            // fail with it
+    std::size_t limit = 0;  // or move at most so much
+  };
+  std::deque<fault> preads, pwrites, nowait_preads, nowait_pwrites, dsync_pwrites, syncs, fallocates;
+  std::vector<int> fallocate_modes;
+  std::vector<off_t> fallocate_lengths;
+  figure preadv2_calls, pwritev2_calls, nowait_reads, nowait_writes, dsync_writes, fsync_calls, opened, closed, advised;
+  int stat_error = 0;
+  std::int64_t system_type = EXT4_SUPER_MAGIC;
+  bool pretend_block_device = false;
+  std::uint64_t block_device_bytes = 12345;
+  // Of direct transfers. The file below is opened without O_DIRECT; that they are aligned is checked here.
+  bool takes_direct = true, says_alignment = true, opened_direct = false;
+  std::uint32_t block = 4096, memory_alignment = 512;
+  figure direct_transfers;
+
+  static bool take(std::deque<fault>& script, fault& next) {
+    if (script.empty()) {
+      return false;
+    }
+    next = script.front();
+    script.pop_front();
+    return true;
+  }
+
+  int open(const char* path, int flags) noexcept override {
+    if ((flags & O_DIRECT) != 0 && !takes_direct) {
+      errno = EINVAL;
+      return -1;
+    }
+    opened_direct = (flags & O_DIRECT) != 0;
+    const int fd = ::open(path, flags & ~O_DIRECT);
+    if (fd >= 0) {
+      ++opened;
+    }
+    return fd;
+  }
+  int close(int fd) noexcept override {
+    ++closed;
+    return ::close(fd);
+  }
+  int fstat(int fd, struct ::stat* into) noexcept override {
+    if (stat_error != 0) {
+      errno = stat_error;
+      return -1;
+    }
+    const int rc = ::fstat(fd, into);
+    if (pretend_block_device) {
+      into->st_mode = (into->st_mode & ~static_cast<mode_t>(S_IFMT)) | S_IFBLK;
+    }
+    return rc;
+  }
+  int file_system_type(int, std::int64_t* type) noexcept override {
+    *type = system_type;
+    return 0;
+  }
+  int block_device_size(int, std::uint64_t* bytes) noexcept override {
+    *bytes = block_device_bytes;
+    return 0;
+  }
+  int logical_block_size(int, std::uint32_t* bytes) noexcept override {
+    *bytes = block;
+    return 0;
+  }
+  int direct_alignment(int, std::uint32_t* memory, std::uint32_t* offset) noexcept override {
+    if (!says_alignment) {
+      errno = EOPNOTSUPP;
+      return -1;
+    }
+    *memory = memory_alignment;
+    *offset = block;
+    return 0;
+  }
+  ssize_t preadv2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
+    if (!aligned(*parts, offset)) {
+      return -1;
+    }
+    ++preadv2_calls;
+    if ((flags & RWF_NOWAIT) != 0) {
+      ++nowait_reads;
+    }
+    return transfer((flags & RWF_NOWAIT) != 0 ? nowait_preads : preads, parts, [&](const ::iovec* now) {
+      // Whether the page cache has it is not what these tests are about: without NOWAIT it always moves.
+      return ::preadv2(fd, now, count, offset, flags & ~RWF_NOWAIT);
+    });
+  }
+  ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
+    if (!aligned(*parts, offset)) {
+      return -1;
+    }
+    ++pwritev2_calls;
+    if ((flags & RWF_NOWAIT) != 0) {
+      ++nowait_writes;
+    }
+    if ((flags & RWF_DSYNC) != 0) {
+      ++dsync_writes;
+    }
+    auto& script = (flags & RWF_NOWAIT) != 0 ? nowait_pwrites : (flags & RWF_DSYNC) != 0 ? dsync_pwrites : pwrites;
+    return transfer(script, parts, [&](const ::iovec* now) { return ::pwritev2(fd, now, count, offset, 0); });
+  }
+  int fdatasync(int) noexcept override {
+    ++fsync_calls;
+    fault next;
+    if (take(syncs, next) && next.err != 0) {
+      errno = next.err;
+      return -1;
+    }
+    return 0;
+  }
+  int fallocate(int fd, int mode, off_t offset, off_t length) noexcept override {
+    fallocate_modes.push_back(mode);
+    fallocate_lengths.push_back(length);
+    fault next;
+    if (take(fallocates, next) && next.err != 0) {
+      errno = next.err;
+      return -1;
+    }
+    return ::fallocate(fd, mode, offset, length);
+  }
+  int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {
+    ++advised;
+    return ::posix_fadvise(fd, offset, length, advice);
+  }
+
+ private:
+  // As the kernel: EINVAL.
+  bool aligned(const ::iovec& part, off_t offset) {
+    if (!opened_direct) {
+      return true;
+    }
+    ++direct_transfers;
+    const bool good = static_cast<std::uint64_t>(offset) % block == 0 && part.iov_len % block == 0 &&
+                      reinterpret_cast<std::uintptr_t>(part.iov_base) % memory_alignment == 0;
+    errno = EINVAL;
+    return good;
+  }
+  template <class Call>
+  static ssize_t transfer(std::deque<fault>& script, const ::iovec* parts, Call call) {
+    fault next;
+    ::iovec limited = *parts;
+    if (take(script, next)) {
+      if (next.err != 0) {
+        errno = next.err;
+        return -1;
+      }
+      limited.iov_len = std::min(limited.iov_len, next.limit);
+      if (limited.iov_len == 0) {
+        return 0;
+      }
+    }
+    return call(&limited);
+  }
+};
+
+}  // namespace test
