@@ -15,6 +15,7 @@
 #include "sluice/wq/blocking_region.h"
 
 #include "direct_io.h"
+#include "file_extents.h"
 
 namespace sluice {
 namespace {
@@ -150,7 +151,8 @@ result<void> file_device::opened::examine(access_mode mode) noexcept {
             .trim = writable,
             .write_zeroes = writable,
             .fast_zero = writable,
-            .cache = true};
+            .cache = true,
+            .extents = S_ISREG(about.st_mode)};
   home = home_of(system, fd, about);
   return inodes ? result<void>{} : fail(ENOMEM);
 }
@@ -439,6 +441,15 @@ result<void> file_device::cache(open_info& /*info*/, std::uint64_t offset, std::
     // A hint that the file does not know is taken all the same.
     return err == 0 || unknown_to_file(err) ? result<void>{} : fail(err);
   });
+}
+
+result<std::size_t> file_device::extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                         std::span<extent> into, cancel_probe probe) noexcept {
+  if (!traits().extents) {
+    return device::extents(info, offset, length, into, probe);
+  }
+  const blocking_region region;
+  return detail::file_extents(system_, fd_, offset, length, into, probe);
 }
 
 }  // namespace sluice

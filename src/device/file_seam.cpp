@@ -56,6 +56,7 @@ class real_file_seam final : public file_seam {
   [[nodiscard]] int fallocate(int fd, int mode, off_t offset, off_t length) noexcept override {
     return ::fallocate(fd, mode, offset, length);
   }
+  [[nodiscard]] off_t lseek(int fd, off_t offset, int whence) noexcept override { return ::lseek(fd, offset, whence); }
   [[nodiscard]] int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {
     return ::posix_fadvise(fd, offset, length, advice);
   }

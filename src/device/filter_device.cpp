@@ -80,4 +80,9 @@ result<void> filter_device::cache(open_info& info, std::uint64_t offset, std::ui
   return target_->cache(info, offset, length, probe);
 }
 
+result<std::size_t> filter_device::extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                           std::span<extent> into, cancel_probe probe) noexcept {
+  return target_->extents(info, offset, length, into, probe);
+}
+
 }  // namespace sluice

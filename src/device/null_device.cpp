@@ -4,6 +4,8 @@
 #include <limits>
 #include <new>
 
+#include "sluice/base/check.h"
+
 namespace sluice {
 namespace {
 
@@ -23,7 +25,8 @@ result<ref<device>> null_device::create(std::uint64_t size, access_mode mode) {
                              .trim = writable,
                              .write_zeroes = writable,
                              .fast_zero = writable,
-                             .cache = true};
+                             .cache = true,
+                             .extents = true};
   auto* made = new (std::nothrow) null_device(traits);
   if (made == nullptr) {
     return fail(ENOMEM);
@@ -84,6 +87,13 @@ result<void> null_device::trim(open_info& /*info*/, std::uint64_t /*offset*/, st
 result<void> null_device::write_zeroes(open_info& /*info*/, std::uint64_t /*offset*/, std::uint64_t /*length*/,
                                        io_flags /*flags*/, cancel_probe /*probe*/) noexcept {
   return {};
+}
+
+result<std::size_t> null_device::extents(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+                                         std::span<extent> into, cancel_probe /*probe*/) noexcept {
+  SLUICE_CHECK(length != 0 && !into.empty(), "a range, and a place for the answer");
+  into.front() = {.offset = offset, .length = length, .kind = extent_kind::zero};
+  return 1;
 }
 
 }  // namespace sluice

@@ -58,10 +58,11 @@ struct faulty_seam final : sluice::file_seam {
     int err = 0;            // fail with it
     std::size_t limit = 0;  // or move at most so much
   };
-  std::deque<fault> preads, pwrites, nowait_preads, nowait_pwrites, dsync_pwrites, syncs, fallocates;
+  std::deque<fault> preads, pwrites, nowait_preads, nowait_pwrites, dsync_pwrites, syncs, fallocates, seek_faults;
   std::vector<int> fallocate_modes;
   std::vector<off_t> fallocate_lengths;
-  figure preadv2_calls, pwritev2_calls, nowait_reads, nowait_writes, dsync_writes, fsync_calls, opened, closed, advised;
+  figure preadv2_calls, pwritev2_calls, nowait_reads, nowait_writes, dsync_writes, fsync_calls, opened, closed, advised,
+      seeks;
   int stat_error = 0;
   std::int64_t system_type = EXT4_SUPER_MAGIC;
   bool pretend_block_device = false;
@@ -173,6 +174,15 @@ struct faulty_seam final : sluice::file_seam {
       return -1;
     }
     return ::fallocate(fd, mode, offset, length);
+  }
+  off_t lseek(int fd, off_t offset, int whence) noexcept override {
+    ++seeks;
+    fault next;
+    if (take(seek_faults, next)) {
+      errno = next.err;
+      return -1;
+    }
+    return ::lseek(fd, offset, whence);
   }
   int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {
     ++advised;

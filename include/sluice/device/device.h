@@ -47,6 +47,22 @@ struct device_traits {
   bool fast_zero = false;  // fast_zero is answered honestly: done fast or ENOTSUP
   bool cache = false;      // the cache hint does something
   bool rotational = false;
+  bool extents = false;  // extents() knows more than that all is data
+};
+
+// What a stretch of a device holds.
+enum class extent_kind : std::uint8_t {
+  data,  // may be anything
+  hole,  // not allocated, reads as zeros
+  zero,  // allocated, reads as zeros
+};
+
+struct extent {
+  std::uint64_t offset = 0;  // bytes
+  std::uint64_t length = 0;  // bytes
+  extent_kind kind = extent_kind::data;
+
+  friend bool operator==(const extent&, const extent&) = default;
 };
 
 // Per-open info, made by device::open and opaque to all but its driver.
@@ -109,6 +125,13 @@ class device : public kref<device> {
   // A hint that the range will be read soon.
   [[nodiscard]] virtual result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                            cancel_probe probe) noexcept;
+
+  // What the stretches of a range hold, in order, without gaps, from its start; the last one ends with the range, or all
+  // of `into` is used. Neighbours differ in kind. Returns how many these are, at least one. Blocks: for workers.
+  // What was data before the call began, and stayed so, is told as data. A hole may be written or made meanwhile.
+  // Errors: ECANCELED the probe said so; errno. Requires: a range inside size(), not empty; `into` not empty.
+  [[nodiscard]] virtual result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                                    std::span<extent> into, cancel_probe probe) noexcept;
 
   // How writes are hashed when they go to the pool: those of one domain and key run one at a time.
   [[nodiscard]] virtual write_hash hashed_by() const noexcept { return {}; }

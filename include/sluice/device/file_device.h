@@ -13,6 +13,8 @@
 // | write_zeroes |                       | punch a hole, or with no_hole zero the range; where that is     |
 // |              |                       | unknown write zeros, or with fast_zero ENOTSUP                  |
 // | cache        |                       | posix_fadvise WILLNEED                                          |
+// | extents      |                       | lseek SEEK_DATA and SEEK_HOLE; all is data where these are      |
+// |              |                       | unknown (block devices)                                         |
 //
 // Whether the file takes non-blocking reads and writes is found out by trying: the first refusal (EOPNOTSUPP, ENOSYS,
 // EINVAL) is remembered for each of the two, and that is never tried again on this device.
@@ -112,6 +114,9 @@ class file_device final : public device {
                                           cancel_probe probe) noexcept override;
   [[nodiscard]] result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                    cancel_probe probe) noexcept override;
+
+  [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                            std::span<extent> into, cancel_probe probe) noexcept override;
 
   // The inode with its file system, or the device number: the same for all file_devices on the same file.
   [[nodiscard]] write_hash hashed_by() const noexcept override {

@@ -2,7 +2,7 @@
 //
 // A filter derives from it and says two things: whether an operation may be tried inside submit, and what happens
 // before one goes to the target on a worker. Everything else is the target's: size, capabilities, per-open info, how
-// writes are hashed. A filter may stand on a filter.
+// writes are hashed, extents (which are asked for and answered at once). A filter may stand on a filter.
 //
 // Ownership:      one count on the target.
 // Thread safety:  as device.
@@ -68,6 +68,9 @@ class filter_device : public device {
                                           cancel_probe probe) noexcept final;
   [[nodiscard]] result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                    cancel_probe probe) noexcept final;
+
+  [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                            std::span<extent> into, cancel_probe probe) noexcept final;
 
   [[nodiscard]] write_hash hashed_by() const noexcept final { return target_->hashed_by(); }
 

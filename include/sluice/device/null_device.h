@@ -1,6 +1,7 @@
 // null_device: a device of a given size that reads as zeros and forgets what is written; for benches and drills.
 //
 // Everything completes inside submit, whatever its length, so what is measured on it is the way and not the device.
+// It says that all of it reads as zeros (extents).
 //
 // Ownership:      nothing but itself.
 // Thread safety:  as device.
@@ -39,6 +40,8 @@ class null_device final : public device {
                                   cancel_probe probe) noexcept override;
   [[nodiscard]] result<void> write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                           cancel_probe probe) noexcept override;
+  [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
+                                            std::span<extent> into, cancel_probe probe) noexcept override;
 
  private:
   explicit null_device(device_traits traits) noexcept : device(traits) {}
