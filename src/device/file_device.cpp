@@ -74,6 +74,14 @@ void bump(std::atomic<std::uint64_t>& figure) noexcept {
   figure.fetch_add(1, std::memory_order_relaxed);  // a figure: it orders nothing
 }
 
+// Of a transfer with NOWAIT. Uses errno.
+nowait_outcome outcome_of(ssize_t moved, std::size_t bytes) noexcept {
+  if (moved < 0) {
+    return unknown_to_file(errno) ? nowait_outcome::refused : nowait_outcome::part;
+  }
+  return static_cast<std::size_t>(moved) == bytes ? nowait_outcome::all : nowait_outcome::part;
+}
+
 // After a system call that was interrupted: go on, or stop because somebody asked for it.
 result<void> interrupted(cancel_probe probe) noexcept {
   return probe.cancelled() ? fail(ECANCELED) : result<void>{};
@@ -101,7 +109,9 @@ result<void> in_pieces(std::uint64_t offset, std::uint64_t length, std::uint64_t
 
 // What create finds out about a file. Owns the descriptor until a device takes it.
 struct file_device::opened {
-  explicit opened(file_seam& calls) noexcept : system(calls) {}
+  explicit opened(const file_device_options& options) noexcept
+      : system(options.system != nullptr ? *options.system : file_seam::real()),
+        clock(options.clock != nullptr ? *options.clock : clock_seam::real()) {}
   ~opened() {
     direct.reset();
     if (fd >= 0) {
@@ -115,14 +125,18 @@ struct file_device::opened {
   [[nodiscard]] result<void> examine(access_mode mode) noexcept;
   // Throws bad_alloc.
   [[nodiscard]] result<void> prepare_direct(misaligned policy);
+  // What is known about its file system, or a look at it.
+  [[nodiscard]] result<void> learn_nowait(nowait_table& table) noexcept;
 
   file_seam& system;
+  clock_seam& clock;
   int fd = -1;
   struct ::stat about{};
   device_traits traits;
   file_home home = file_home::disk;
   ref<hash_domain> inodes = inode_domain();
   std::unique_ptr<detail::direct_io> direct;
+  ref<nowait_record> known;
 };
 
 result<void> file_device::opened::open(const char* path, access_mode mode, file_caching caching) noexcept {
@@ -177,8 +191,27 @@ result<void> file_device::opened::prepare_direct(misaligned policy) {
   return {};
 }
 
+result<void> file_device::opened::learn_nowait(nowait_table& table) noexcept {
+  constexpr std::uint64_t block_device_bit = 1ULL << 63;
+  known =
+      table.of(S_ISBLK(about.st_mode) ? std::uint64_t{about.st_rdev} | block_device_bit : std::uint64_t{about.st_dev});
+  if (!known) {
+    return fail(ENOMEM);
+  }
+  if (direct || home == file_home::memory || traits.size == 0 || known->read.state() != nowait_state::unknown) {
+    return {};
+  }
+  if (const nowait_lane::trial look = known->read.begin(clock); look.go) {
+    std::byte first{};
+    const ::iovec part{.iov_base = &first, .iov_len = 1};
+    const ssize_t got = system.preadv2(fd, &part, 1, 0, RWF_NOWAIT);
+    known->read.end(look, outcome_of(got, 1), clock);
+  }
+  return {};
+}
+
 result<ref<device>> file_device::create(const std::string& path, access_mode mode, const file_device_options& options) {
-  opened made(options.system != nullptr ? *options.system : file_seam::real());
+  opened made(options);
   result<void> ready = made.open(path.c_str(), mode, options.caching);
   if (ready) {
     ready = made.examine(mode);
@@ -187,16 +220,19 @@ result<ref<device>> file_device::create(const std::string& path, access_mode mod
     if (ready && options.caching == file_caching::direct) {
       ready = made.prepare_direct(options.policy);
     }
+    if (ready) {
+      ready = made.learn_nowait(options.known != nullptr ? *options.known : nowait_table::process());
+    }
     if (!ready) {
       return std::unexpected(ready.error());
     }
-    return ref<device>::adopt(new file_device(path, made, made.system));
+    return ref<device>::adopt(new file_device(path, made));
   } catch (const std::bad_alloc&) {
     return fail(ENOMEM);
   }
 }
 
-file_device::file_device(std::string path, opened& from, file_seam& system) noexcept
+file_device::file_device(std::string path, opened& from) noexcept
     : device(from.traits),
       path_(std::move(path)),
       fd_(std::exchange(from.fd, -1)),
@@ -204,7 +240,9 @@ file_device::file_device(std::string path, opened& from, file_seam& system) noex
       home_(from.home),
       inodes_(std::move(from.inodes)),
       direct_(std::move(from.direct)),
-      system_(system) {}
+      known_(std::move(from.known)),
+      system_(from.system),
+      clock_(from.clock) {}
 
 file_device::~file_device() {
   system_.close(fd_);
@@ -226,44 +264,61 @@ void file_device::release(open_info* info) noexcept {
 }
 
 nowait_stats file_device::nowait() const noexcept {
-  return {.read_hits = read_hits_.load(std::memory_order_relaxed),
-          .read_punts = read_punts_.load(std::memory_order_relaxed),
-          .write_hits = write_hits_.load(std::memory_order_relaxed),
-          .write_punts = write_punts_.load(std::memory_order_relaxed)};
+  return {.read_hits = reads_.hits.load(std::memory_order_relaxed),
+          .read_punts = reads_.punts.load(std::memory_order_relaxed),
+          .write_hits = writes_.hits.load(std::memory_order_relaxed),
+          .write_punts = writes_.punts.load(std::memory_order_relaxed),
+          .reads = known_->read.figures(),
+          .writes = known_->write.figures()};
+}
+
+template <class Call>
+std::size_t file_device::attempt_now(nowait_lane& lane, direction& mine, std::size_t bytes, Call call) noexcept {
+  ssize_t moved = 0;
+  if (home_ == file_home::memory) {
+    moved = call(0);  // there is no flag to learn about
+  } else {
+    if (mine.refused.load(std::memory_order_relaxed)) {
+      return 0;
+    }
+    const nowait_lane::trial now = lane.begin(clock_);
+    if (!now.go) {
+      return 0;
+    }
+    moved = call(RWF_NOWAIT);
+    const nowait_outcome outcome = outcome_of(moved, bytes);
+    if (outcome == nowait_outcome::refused) {
+      mine.refused.store(true, std::memory_order_relaxed);
+    }
+    lane.end(now, outcome, clock_);
+  }
+  const std::size_t done = moved < 0 ? 0 : static_cast<std::size_t>(moved);
+  bump(done == bytes ? mine.hits : mine.punts);
+  return done;
 }
 
 std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
-  if (direct_ || !nowait_read_.load(std::memory_order_relaxed)) {
+  if (direct_) {
     return 0;
   }
   const ::iovec part{.iov_base = into.data(), .iov_len = into.size()};
-  const ssize_t got = system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), nowait_flag());
-  if (got < 0 && unknown_to_file(errno)) {
-    nowait_read_.store(false, std::memory_order_relaxed);
-  }
-  const std::size_t moved = got < 0 ? 0 : static_cast<std::size_t>(got);
-  bump(moved == into.size() ? read_hits_ : read_punts_);
-  return moved;
+  return attempt_now(known_->read, reads_, into.size(),
+                     [&](int flags) { return system_.preadv2(fd_, &part, 1, static_cast<off_t>(offset), flags); });
 }
 
 std::size_t file_device::try_write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
                                    io_flags flags) noexcept {
   // What must be stable waits for the disk; where there is none it is as stable as it will be.
   const bool waits = has(flags, io_flags::fua) && home_ == file_home::disk;
-  if (waits || direct_ || !nowait_write_.load(std::memory_order_relaxed)) {
+  if (direct_ || waits) {
     return 0;
   }
   if (fsize_allows(current_identity(), offset, from.size()).value_or(0) != from.size()) {
     return 0;  // write() says what is wrong with it
   }
   const ::iovec part{.iov_base = const_cast<std::byte*>(from.data()), .iov_len = from.size()};
-  const ssize_t put = system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), nowait_flag());
-  if (put < 0 && unknown_to_file(errno)) {
-    nowait_write_.store(false, std::memory_order_relaxed);
-  }
-  const std::size_t moved = put < 0 ? 0 : static_cast<std::size_t>(put);
-  bump(moved == from.size() ? write_hits_ : write_punts_);
-  return moved;
+  return attempt_now(known_->write, writes_, from.size(),
+                     [&](int how) { return system_.pwritev2(fd_, &part, 1, static_cast<off_t>(offset), how); });
 }
 
 attempt file_device::try_range(open_info& /*info*/, io_op op, std::uint64_t offset, std::uint64_t length,
@@ -280,10 +335,6 @@ attempt file_device::try_range(open_info& /*info*/, io_op op, std::uint64_t offs
   const int failed = system_.fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                                        static_cast<off_t>(length));
   return failed == 0 ? attempt::done : attempt::would_block;
-}
-
-int file_device::nowait_flag() const noexcept {
-  return home_ == file_home::memory ? 0 : RWF_NOWAIT;
 }
 
 result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <string>
@@ -18,7 +19,10 @@
 #include <gtest/gtest.h>
 
 #include "sluice/base/check.h"
+#include "sluice/base/clock.h"
+#include "sluice/device/file_device.h"
 #include "sluice/device/file_seam.h"
+#include "sluice/device/nowait.h"
 
 namespace test {
 
@@ -52,6 +56,18 @@ class figure {
   std::atomic<int> value_{0};
 };
 
+// Stands still unless it is advanced.
+class manual_clock final : public sluice::clock_seam {
+ public:
+  [[nodiscard]] sluice::steady_time now() noexcept override {
+    return sluice::steady_time(std::chrono::nanoseconds(at_.load(std::memory_order_relaxed)));
+  }
+  void advance(std::chrono::nanoseconds by) noexcept { at_.fetch_add(by.count(), std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::int64_t> at_{0};
+};
+
 // The real calls, behind scripts: a fault is an errno, or a limit on how many bytes one call moves.
 struct faulty_seam final : sluice::file_seam {
   struct fault {
@@ -64,6 +80,7 @@ struct faulty_seam final : sluice::file_seam {
   figure preadv2_calls, pwritev2_calls, nowait_reads, nowait_writes, dsync_writes, fsync_calls, opened, closed, advised,
       seeks;
   int stat_error = 0;
+  dev_t device_id = 0;  // of the file system; 0: the real one
   std::int64_t system_type = EXT4_SUPER_MAGIC;
   bool pretend_block_device = false;
   std::uint64_t block_device_bytes = 12345;
@@ -71,6 +88,13 @@ struct faulty_seam final : sluice::file_seam {
   bool takes_direct = true, says_alignment = true, opened_direct = false;
   std::uint32_t block = 4096, memory_alignment = 512;
   figure direct_transfers;
+
+  // What is learned about NOWAIT is this seam's own, by a clock that only its calls advance.
+  manual_clock clock;
+  std::chrono::nanoseconds nowait_takes{0};
+  sluice::nowait_table known;
+  // To create a device with.
+  [[nodiscard]] sluice::file_device_options options() { return {.system = this, .clock = &clock, .known = &known}; }
 
   static bool take(std::deque<fault>& script, fault& next) {
     if (script.empty()) {
@@ -103,6 +127,9 @@ struct faulty_seam final : sluice::file_seam {
       return -1;
     }
     const int rc = ::fstat(fd, into);
+    if (device_id != 0) {
+      into->st_dev = device_id;
+    }
     if (pretend_block_device) {
       into->st_mode = (into->st_mode & ~static_cast<mode_t>(S_IFMT)) | S_IFBLK;
     }
@@ -136,6 +163,7 @@ struct faulty_seam final : sluice::file_seam {
     ++preadv2_calls;
     if ((flags & RWF_NOWAIT) != 0) {
       ++nowait_reads;
+      clock.advance(nowait_takes);
     }
     return transfer((flags & RWF_NOWAIT) != 0 ? nowait_preads : preads, parts, [&](const ::iovec* now) {
       // Whether the page cache has it is not what these tests are about: without NOWAIT it always moves.
@@ -149,6 +177,7 @@ struct faulty_seam final : sluice::file_seam {
     ++pwritev2_calls;
     if ((flags & RWF_NOWAIT) != 0) {
       ++nowait_writes;
+      clock.advance(nowait_takes);
     }
     if ((flags & RWF_DSYNC) != 0) {
       ++dsync_writes;

@@ -61,7 +61,7 @@ struct extent_bench {
   scratch_file scratch{size};
   faulty_seam system;
   unique_fd writer;
-  ref<device> target = file_device::create(scratch.path(), access_mode::read_write, {.system = &system}).value();
+  ref<device> target = file_device::create(scratch.path(), access_mode::read_write, system.options()).value();
   open_info* info = target->open(access_mode::read_write).value();
 };
 
@@ -164,7 +164,7 @@ TEST(DeviceExtents, ABlockDeviceIsAllData) {
   const scratch_file scratch(size);
   faulty_seam system;
   system.pretend_block_device = true;
-  const ref<device> disk = file_device::create(scratch.path(), access_mode::read_only, {.system = &system}).value();
+  const ref<device> disk = file_device::create(scratch.path(), access_mode::read_only, system.options()).value();
   EXPECT_FALSE(disk->traits().extents);
   open_info* info = disk->open(access_mode::read_only).value();
   std::vector<extent> told(4);

@@ -31,8 +31,10 @@ struct direct_bench {
     info = target->open(mode).value();
   }
   result<ref<device>> create(misaligned policy = misaligned::bounce, access_mode mode = access_mode::read_write) {
-    return file_device::create(scratch.path(), mode,
-                               {.caching = file_caching::direct, .policy = policy, .system = &system});
+    file_device_options options = system.options();
+    options.caching = file_caching::direct;
+    options.policy = policy;
+    return file_device::create(scratch.path(), mode, options);
   }
   std::vector<std::byte> contents() const {
     std::vector<std::byte> bytes(size);

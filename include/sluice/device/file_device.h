@@ -16,8 +16,10 @@
 // | extents      |                       | lseek SEEK_DATA and SEEK_HOLE; all is data where these are      |
 // |              |                       | unknown (block devices)                                         |
 //
-// Whether the file takes non-blocking reads and writes is found out by trying: the first refusal (EOPNOTSUPP, ENOSYS,
-// EINVAL) is remembered for each of the two, and that is never tried again on this device.
+// Whether the file system takes non-blocking transfers, whether they pay, and whether they keep their word is learned for
+// all devices on it together (nowait.h): what one device found out the next one knows; a refusal where it
+// worked before is that of the one file. The first device on a file system
+// reads one byte to see. An error or a short count of such an attempt is never reported: a worker goes on from there.
 //
 // A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
 // its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
@@ -49,19 +51,24 @@
 #include <memory>
 #include <string>
 
+#include "sluice/base/clock.h"
 #include "sluice/device/device.h"
 #include "sluice/device/file_seam.h"
+#include "sluice/device/nowait.h"
 #include "sluice/ref/ref.h"
 #include "sluice/wq/hash_domain.h"
 
 namespace sluice {
 
-// Non-blocking attempts, counted since the start. One figure after the other, not one instant.
+// Non-blocking attempts of this device, counted since the start, and what is known about its file system. One figure
+// after the other, not one instant.
 struct nowait_stats {
   std::uint64_t read_hits = 0;   // all of it without blocking
   std::uint64_t read_punts = 0;  // not or not all of it
   std::uint64_t write_hits = 0;
   std::uint64_t write_punts = 0;
+  nowait_figures reads;  // of the file system; not used by a file in memory and by direct transfers
+  nowait_figures writes;
 };
 
 // Where the bytes of a file live when nobody has read them lately.
@@ -75,7 +82,9 @@ enum class misaligned : std::uint8_t { bounce, refuse };
 struct file_device_options {
   file_caching caching = file_caching::page_cache;
   misaligned policy = misaligned::bounce;
-  file_seam* system = nullptr;  // null: the kernel's
+  file_seam* system = nullptr;    // null: the kernel's
+  clock_seam* clock = nullptr;    // null: the machine's
+  nowait_table* known = nullptr;  // null: the process's
 };
 
 namespace detail {
@@ -127,11 +136,19 @@ class file_device final : public device {
  private:
   struct opened;
 
-  file_device(std::string path, opened& from, file_seam& system) noexcept;
+  file_device(std::string path, opened& from) noexcept;
   ~file_device() override;
 
-  // The flag of an attempt that must not block.
-  [[nodiscard]] int nowait_flag() const noexcept;
+  // Non-blocking attempts in one direction. Relaxed everywhere: figures, and a hint that holds once and for all.
+  struct direction {
+    std::atomic<bool> refused{false};  // by this file, whatever others of its file system take
+    std::atomic<std::uint64_t> hits{0};
+    std::atomic<std::uint64_t> punts{0};
+  };
+
+  // One transfer that must not block. call(flags) is the system call. Returns the bytes moved.
+  template <class Call>
+  [[nodiscard]] std::size_t attempt_now(nowait_lane& lane, direction& mine, std::size_t bytes, Call call) noexcept;
   [[nodiscard]] result<void> write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                        cancel_probe probe) noexcept;
   [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
@@ -148,15 +165,13 @@ class file_device final : public device {
   const file_home home_;
   const ref<hash_domain> inodes_;
   const std::unique_ptr<detail::direct_io> direct_;  // null: through the page cache
+  const ref<nowait_record> known_;
   file_seam& system_;
+  clock_seam& clock_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
-  std::atomic<bool> nowait_read_{true};
-  std::atomic<bool> nowait_write_{true};
   std::atomic<bool> dsync_{true};
-  std::atomic<std::uint64_t> read_hits_{0};
-  std::atomic<std::uint64_t> read_punts_{0};
-  std::atomic<std::uint64_t> write_hits_{0};
-  std::atomic<std::uint64_t> write_punts_{0};
+  direction reads_;
+  direction writes_;
 };
 
 }  // namespace sluice
