@@ -69,7 +69,8 @@ class gated_device final : public sluice::device {
   };
 
   explicit gated_device(std::uint64_t size = 1 << 20)
-      : device({.size = size, .trim = true, .fast_zero = true, .cache = true}), bytes_(size) {}
+      : gated_device({.size = size, .trim = true, .fast_zero = true, .cache = true}) {}
+  explicit gated_device(sluice::device_traits traits) : device(traits), bytes_(traits.size) {}
   ~gated_device() override = default;
 
   barrier_gate gate;  // operations that may block pass it

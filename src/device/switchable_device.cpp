@@ -1,0 +1,246 @@
+#include "sluice/device/switchable_device.h"
+
+#include <new>
+#include <utility>
+
+#include "sluice/base/check.h"
+#include "sluice/rcu/rcu.h"
+#include "sluice/ref/gate.h"
+#include "sluice/wq/blocking_region.h"
+
+#include "switch_point.h"
+
+namespace sluice {
+namespace {
+
+// Nothing of ours is kept per opening; an object all the same, so that tools see a second release.
+struct switch_open_info final : open_info {};
+
+constexpr std::uint64_t only_key = 1;
+
+// Why a device cannot take the place of one with these traits: an errno, or 0.
+int misfit(const device_traits& ours, const device_traits& next) noexcept {
+  if (next.size != ours.size || next.minimum_block > ours.minimum_block) {
+    return EINVAL;
+  }
+  if (next.read_only && !ours.read_only) {
+    return EROFS;
+  }
+  if (ours.read_only) {
+    return 0;  // what follows changes something
+  }
+  const bool less = (ours.flush && !next.flush) || (ours.fua && !next.fua) || (ours.trim && !next.trim) ||
+                    (ours.write_zeroes && !next.write_zeroes) || (ours.fast_zero && !next.fast_zero);
+  return less ? EOPNOTSUPP : 0;
+}
+
+}  // namespace
+
+// A target, and our opening of it, while operations may come through the door.
+struct switchable_device::leg : rcu_obj_base<leg> {
+  explicit leg(ref<device> leads_to) : target(std::move(leads_to)) {}
+  ~leg() { end(); }
+  leg(const leg&) = delete;
+  leg& operator=(const leg&) = delete;
+
+  // Gives the opening back. Requires: nobody is inside.
+  void end() noexcept {
+    if (info != nullptr) {
+      target->release(std::exchange(info, nullptr));
+    }
+    target.reset();
+  }
+
+  gate door;
+  ref<device> target;
+  open_info* info = nullptr;
+};
+
+struct switchable_device::legs {
+  explicit legs(leg* first) noexcept : point(first) {}
+
+  detail::basic_switch_point<leg> point;
+  std::unique_ptr<leg> leaving;  // its door is closed; whoever has changing_ may touch it
+};
+
+result<std::unique_ptr<switchable_device::leg>> switchable_device::open_leg(ref<device> target, bool read_only) {
+  auto made = std::make_unique<leg>(std::move(target));
+  const result<open_info*> info = made->target->open(read_only ? access_mode::read_only : access_mode::read_write);
+  if (!info) {
+    return std::unexpected(info.error());
+  }
+  made->info = *info;
+  return made;
+}
+
+result<ref<switchable_device>> switchable_device::create(ref<device> first) {
+  SLUICE_CHECK(first, "a switch needs a device to begin with");
+  const device_traits traits = first->traits();
+  result<ref<hash_domain>> writes = hash_domain::create();
+  if (!writes) {
+    return std::unexpected(writes.error());
+  }
+  try {
+    result<std::unique_ptr<leg>> opened = open_leg(std::move(first), traits.read_only);
+    if (!opened) {
+      return std::unexpected(opened.error());
+    }
+    return ref<switchable_device>::adopt(new switchable_device(traits, std::move(*writes), std::move(*opened)));
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM);
+  }
+}
+
+switchable_device::switchable_device(device_traits traits, ref<hash_domain> writes, std::unique_ptr<leg> first)
+    : device(traits),
+      writes_(std::move(writes)),
+      legs_(std::make_unique<legs>(first.get())),
+      hashed_(first->target->hashed_by().domain != nullptr) {
+  static_cast<void>(first.release());  // the point's now
+}
+
+switchable_device::~switchable_device() {
+  // No operation is left: each belongs to an opening, which holds a count.
+  delete legs_->point.current();
+}
+
+result<switch_report> switchable_device::replace(ref<device> next, steady_time deadline) {
+  SLUICE_CHECK(next, "replaced by what?");
+  if (const int wrong = misfit(traits(), next->traits()); wrong != 0) {
+    return fail(wrong);
+  }
+  // acquire, with the release at the end: what the last one at it did to the legs.
+  if (changing_.exchange(true, std::memory_order_acquire)) {
+    return fail(EBUSY);
+  }
+  const auto done = [this](result<switch_report> how) {
+    changing_.store(false, std::memory_order_release);
+    return how;
+  };
+  if (finish_leaving(deadline).old == old_target::still_used) {
+    return done(fail(EBUSY));
+  }
+  try {
+    result<std::unique_ptr<leg>> fresh = open_leg(std::move(next), traits().read_only);
+    if (!fresh) {
+      return done(std::unexpected(fresh.error()));
+    }
+    // relaxed: a key too many or too few costs time, no more.
+    hashed_.store((*fresh)->target->hashed_by().domain != nullptr, std::memory_order_relaxed);
+    legs_->leaving.reset(legs_->point.change_to(fresh->release()));
+  } catch (const std::bad_alloc&) {
+    return done(fail(ENOMEM));
+  }
+  replacements_.fetch_add(1, std::memory_order_relaxed);
+  return done(finish_leaving(deadline));
+}
+
+result<switch_report> switchable_device::settle(steady_time deadline) noexcept {
+  if (changing_.exchange(true, std::memory_order_acquire)) {
+    return fail(EBUSY);
+  }
+  const switch_report how = finish_leaving(deadline);
+  changing_.store(false, std::memory_order_release);
+  return how;
+}
+
+switch_report switchable_device::finish_leaving(steady_time deadline) noexcept {
+  if (!legs_->leaving) {
+    return {};
+  }
+  const blocking_region region;
+  leg& old = *legs_->leaving;
+  if (!old.door.wait_until(deadline)) {
+    return {.old = old_target::still_used, .flush = {}};
+  }
+  switch_report report;
+  // What was written to it is the old target's to keep: a flush that comes later goes to the new one.
+  if (!old.target->traits().read_only) {
+    if (const result<void> flushed = old.target->flush(*old.info, {}); !flushed) {
+      report.flush = flushed.error();
+    }
+  }
+  old.end();
+  legs_->leaving.release()->retire();  // enter() may still look at the door
+  return report;
+}
+
+result<open_info*> switchable_device::open(access_mode mode) noexcept {
+  if (mode == access_mode::read_write && traits().read_only) {
+    return fail(EROFS);
+  }
+  auto* info = new (std::nothrow) switch_open_info;
+  if (info == nullptr) {
+    return fail(ENOMEM);
+  }
+  return info;
+}
+
+void switchable_device::release(open_info* info) noexcept {
+  delete static_cast<switch_open_info*>(info);
+}
+
+write_hash switchable_device::hashed_by() const noexcept {
+  return hashed_.load(std::memory_order_relaxed) ? write_hash{writes_.get(), only_key} : write_hash{};
+}
+
+template <class Use>
+auto switchable_device::with_target(Use use) noexcept {
+  leg& mine = legs_->point.enter();
+  auto answer = use(*mine.target, *mine.info);
+  mine.door.leave();  // from here on it may be released, and gone
+  return answer;
+}
+
+std::size_t switchable_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.try_read(info, offset, into); });
+}
+
+std::size_t switchable_device::try_write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
+                                         io_flags flags) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.try_write(info, offset, from, flags); });
+}
+
+attempt switchable_device::try_range(open_info& /*info*/, io_op op, std::uint64_t offset, std::uint64_t length,
+                                     io_flags flags) noexcept {
+  return with_target(
+      [&](device& target, open_info& info) { return target.try_range(info, op, offset, length, flags); });
+}
+
+result<void> switchable_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,
+                                     cancel_probe probe) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.read(info, offset, into, probe); });
+}
+
+result<void> switchable_device::write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
+                                      io_flags flags, cancel_probe probe) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.write(info, offset, from, flags, probe); });
+}
+
+result<void> switchable_device::flush(open_info& /*info*/, cancel_probe probe) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.flush(info, probe); });
+}
+
+result<void> switchable_device::trim(open_info& /*info*/, std::uint64_t offset, std::uint64_t length, io_flags flags,
+                                     cancel_probe probe) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.trim(info, offset, length, flags, probe); });
+}
+
+result<void> switchable_device::write_zeroes(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+                                             io_flags flags, cancel_probe probe) noexcept {
+  return with_target(
+      [&](device& target, open_info& info) { return target.write_zeroes(info, offset, length, flags, probe); });
+}
+
+result<void> switchable_device::cache(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+                                      cancel_probe probe) noexcept {
+  return with_target([&](device& target, open_info& info) { return target.cache(info, offset, length, probe); });
+}
+
+result<std::size_t> switchable_device::extents(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+                                               std::span<extent> into, cancel_probe probe) noexcept {
+  return with_target(
+      [&](device& target, open_info& info) { return target.extents(info, offset, length, into, probe); });
+}
+
+}  // namespace sluice

@@ -1,0 +1,187 @@
+// switchable_device: what goes where, what becomes of the old target, and what is refused.
+#include "sluice/device/switchable_device.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "sluice/device/delay_device.h"
+#include "sluice/device/error_device.h"
+#include "sluice/device/memory_device.h"
+#include "sluice/device/null_device.h"
+
+#include "support/io_helpers.h"
+
+namespace {
+
+using namespace sluice;
+
+constexpr std::uint64_t size = 1 << 20;
+
+// Two gated devices and a switch that begins with the first.
+struct switch_bench : test::io_bench {
+  switch_bench() {
+    std::tie(first, one) = test::make_gated_device(size);
+    std::tie(second, two) = test::make_gated_device(size);
+    disk = switchable_device::create(first).value();
+    file = open_file::open(disk, queue, access_mode::read_write).value();
+    std::ranges::fill(one->bytes(), std::byte{1});
+    std::ranges::fill(two->bytes(), std::byte{2});
+  }
+  // Of the byte at 0.
+  int read() {
+    test::awaited_request request;
+    test::fill(request, io_op::read, 0, 1);
+    EXPECT_EQ(file->submit(request, *context).value(), issued::queued);
+    EXPECT_EQ(request.wait(), 1);
+    return static_cast<int>(request.space[0]);
+  }
+
+  ref<device> first, second;
+  test::gated_device *one = nullptr, *two = nullptr;
+  ref<switchable_device> disk;
+  ref<open_file> file;
+};
+
+TEST(SwitchableDevice, LaterOperationsGoToTheNewTarget) {
+  switch_bench bench;
+  EXPECT_EQ(bench.read(), 1);
+  const switch_report how = bench.disk->replace(bench.second).value();
+  EXPECT_EQ(how.old, old_target::released);
+  EXPECT_FALSE(how.flush);
+  EXPECT_EQ(bench.read(), 2);
+  EXPECT_EQ(bench.one->opened.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(bench.one->released.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(bench.two->released.load(std::memory_order_seq_cst), 0);
+  EXPECT_TRUE(bench.disk->replace(bench.first).has_value());
+  EXPECT_EQ(bench.read(), 1);
+  EXPECT_EQ(bench.disk->replacements(), 2U);
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  bench.file.reset();
+  bench.disk.reset();
+  EXPECT_EQ(bench.one->released.load(std::memory_order_seq_cst), 2);
+  EXPECT_EQ(bench.two->released.load(std::memory_order_seq_cst), 1);
+}
+
+TEST(SwitchableDevice, EveryOperationPassesThrough) {
+  test::io_bench bench;
+  const ref<switchable_device> disk = switchable_device::create(memory_device::create(size).value()).value();
+  const ref<open_file> file = open_file::open(disk, bench.queue, access_mode::read_write).value();
+  for (const io_op op : {io_op::write, io_op::read, io_op::flush, io_op::trim, io_op::write_zeroes, io_op::cache}) {
+    for (const io_flags flags : {io_flags::none, io_flags::no_inline}) {
+      test::awaited_request request;
+      test::fill(request, op, 0, 4096, flags);
+      const issued how = file->submit(request, *bench.context).value();
+      EXPECT_EQ(how, flags == io_flags::none ? issued::completed : issued::queued);
+      EXPECT_EQ(how == issued::queued ? request.wait() : request.result(),
+                op == io_op::read || op == io_op::write ? 4096 : 0);
+    }
+  }
+  open_info* info = disk->open(access_mode::read_only).value();
+  std::vector<extent> told(1);
+  EXPECT_EQ(disk->extents(*info, 0, 512, told, {}).value(), 1U);
+  EXPECT_TRUE(disk->replace(null_device::create(size).value()).has_value());
+  EXPECT_EQ(disk->extents(*info, 0, 512, told, {}).value(), 1U);
+  EXPECT_EQ(told[0].kind, extent_kind::zero);
+  disk->release(info);
+}
+
+// D2: the old one is released after the last operation on it, and flushed before.
+TEST(SwitchableDevice, TheOldTargetIsFlushedAndReleasedAfterItsLastOperation) {
+  switch_bench bench;
+  bench.one->gate.shut();
+  test::awaited_request slow;
+  test::fill(slow, io_op::read, 0, 1);
+  ASSERT_EQ(bench.file->submit(slow, *bench.context).value(), issued::queued);
+  bench.one->gate.await_arrivals(1);
+  std::thread replacing([&] { EXPECT_EQ(bench.disk->replace(bench.second).value().old, old_target::released); });
+  while (bench.disk->replacements() == 0) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(bench.read(), 2);
+  EXPECT_EQ(bench.one->released.load(std::memory_order_seq_cst), 0) << "one is on it";
+  bench.one->gate.open();
+  EXPECT_EQ(slow.wait(), 1);
+  EXPECT_EQ(slow.space[0], std::byte{1}) << "to its end on the old target";
+  replacing.join();
+  EXPECT_EQ(bench.one->released.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(bench.one->operations.load(std::memory_order_seq_cst), 2) << "the read, and the flush before the release";
+}
+
+TEST(SwitchableDevice, AnOldTargetThatDoesNotComeBackIsLeftBehind) {
+  test::io_bench bench;
+  const ref<delay_device> dead = delay_device::create(memory_device::create(size).value()).value();
+  const ref<switchable_device> disk = switchable_device::create(dead).value();
+  const ref<open_file> file = open_file::open(disk, bench.queue, access_mode::read_write).value();
+  dead->set_delay(op_set(io_op::read), delay_time::for_ever());
+  dead->set_cancels(delay_cancels::ignored);
+  test::awaited_request stuck;
+  test::fill(stuck, io_op::read, 0, 512);
+  ASSERT_EQ(file->submit(stuck, *bench.context).value(), issued::queued);
+  ASSERT_TRUE(dead->await_waiting(1));
+  const steady_time passed{};
+  EXPECT_EQ(disk->replace(memory_device::create(size).value(), passed).value().old, old_target::still_used);
+  test::awaited_request read;
+  test::fill(read, io_op::read, 0, 512);
+  EXPECT_EQ(file->submit(read, *bench.context).value(), issued::completed) << "the new one serves";
+  EXPECT_EQ(disk->replace(memory_device::create(size).value(), passed).error(), error_of(EBUSY));
+  EXPECT_EQ(disk->settle(passed).value().old, old_target::still_used);
+  EXPECT_EQ(dead->release_all(), 1U);
+  EXPECT_EQ(stuck.wait(), 512);
+  EXPECT_EQ(disk->settle().value().old, old_target::released);
+  EXPECT_TRUE(disk->replace(memory_device::create(size).value(), passed).has_value());
+}
+
+TEST(SwitchableDevice, TheEndReleasesWhatWasLeftBehind) {
+  test::io_bench bench;
+  auto [made, gated] = test::make_gated_device(size);
+  ref<switchable_device> disk = switchable_device::create(made).value();
+  ref<open_file> file = open_file::open(disk, bench.queue, access_mode::read_write).value();
+  gated->gate.shut();
+  test::awaited_request slow;
+  test::fill(slow, io_op::read, 0, 512);
+  ASSERT_EQ(file->submit(slow, *bench.context).value(), issued::queued);
+  gated->gate.await_arrivals(1);
+  EXPECT_EQ(disk->replace(memory_device::create(size).value(), steady_time{}).value().old, old_target::still_used);
+  gated->gate.open();
+  EXPECT_EQ(slow.wait(), 512);
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  file.reset();
+  disk.reset();
+  EXPECT_EQ(gated->released.load(std::memory_order_seq_cst), 1);
+}
+
+TEST(SwitchableDevice, WhatDoesNotFitIsRefusedAndNothingIsSwitched) {
+  switch_bench bench;
+  EXPECT_EQ(bench.disk->replace(memory_device::create(size / 2).value()).error(), error_of(EINVAL));
+  EXPECT_EQ(bench.disk->replace(memory_device::create(size, access_mode::read_only).value()).error(), error_of(EROFS));
+  const ref<error_device> closed = error_device::create(memory_device::create(size).value()).value();
+  closed->fail_opens(EACCES);
+  EXPECT_EQ(bench.disk->replace(closed).error(), error_of(EACCES));
+  EXPECT_EQ(switchable_device::create(closed).error(), error_of(EACCES));
+  EXPECT_EQ(bench.disk->replacements(), 0U);
+  EXPECT_EQ(bench.read(), 1);
+  const ref<switchable_device> able = switchable_device::create(memory_device::create(size).value()).value();
+  EXPECT_EQ(able->replace(ref<device>::adopt(new test::gated_device(device_traits{.size = size}))).error(),
+            error_of(EOPNOTSUPP))
+      << "it cannot trim";
+}
+
+TEST(SwitchableDevice, AFailedFlushOfTheOldTargetIsReported) {
+  test::io_bench bench;
+  const ref<error_device> bad = error_device::create(memory_device::create(size).value()).value();
+  const ref<switchable_device> disk = switchable_device::create(bad).value();
+  ASSERT_TRUE(bad->add({.ops = io_op::flush, .err = EIO}).has_value());
+  const switch_report how = disk->replace(memory_device::create(size).value()).value();
+  EXPECT_EQ(how.old, old_target::released);
+  EXPECT_EQ(how.flush, error_of(EIO));
+}
+
+TEST(SwitchableDevice, AReadOnlySwitchTakesReadOnlyTargets) {
+  const ref<switchable_device> disk =
+      switchable_device::create(memory_device::create(size, access_mode::read_only).value()).value();
+  EXPECT_EQ(disk->open(access_mode::read_write).error(), error_of(EROFS));
+  EXPECT_TRUE(disk->replace(null_device::create(size, access_mode::read_only).value()).has_value());
+  EXPECT_TRUE(disk->replace(memory_device::create(size).value()).has_value()) << "one that can do more will do";
+}
+
+}  // namespace
