@@ -49,6 +49,7 @@ std::string queued_row(std::size_t depth) {
 struct cost {
   std::vector<double> submit;
   std::vector<double> drain;
+  std::vector<double> touch;
 };
 
 // Queues `depth` works and drains them, until a million (or `depth`) have passed. Each time they are others, out of as
@@ -76,11 +77,31 @@ sample queue_and_drain(many_works& works, std::size_t depth, cost& into) {
   return {.value = per_work(submitting + draining, count), .cpu_ns = per_work(cpu_time() - cpu_before, count)};
 }
 
+// What the machine itself asks for: a line of each work is written, and something hot is counted with a locked
+// instruction, as any hand-over between threads must do once. The same works in the same order as above.
+double touch(many_works& works, std::size_t depth) {
+  const std::size_t times = std::max<std::size_t>(1, million / depth);
+  const std::size_t stride = most_works / times;
+  std::atomic<std::uint64_t> hot{0};
+  const std::chrono::nanoseconds begin = thread_cpu_time();
+  for (std::size_t turn = 0; turn < times; ++turn) {
+    for (bare_work& one : works.slice(turn * stride, depth)) {
+      one.set_owner(turn);
+      hot.fetch_add(1, std::memory_order_seq_cst);
+    }
+  }
+  return per_work(thread_cpu_time() - begin, times * depth);
+}
+
 void queue_depths(report& out, many_works& works) {
   std::map<std::size_t, cost> parts;
   std::vector<contender> contenders;
   for (const std::size_t depth : depths) {
-    const auto round = [&works, &parts, depth] { return queue_and_drain(works, depth, parts[depth]); };
+    const auto round = [&works, &parts, depth] {
+      const sample found = queue_and_drain(works, depth, parts[depth]);
+      parts[depth].touch.push_back(touch(works, depth));
+      return found;
+    };
     contenders.push_back({queued_row(depth), side::ours, round, {}});
   }
   const comparison& found = out.compare(
@@ -89,6 +110,8 @@ void queue_depths(report& out, many_works& works) {
   for (const std::size_t depth : depths) {
     split.push_back(found_once("submit, " + queued_row(depth), side::ours, {.value = median_of(parts[depth].submit)}));
     split.push_back(found_once("drain, " + queued_row(depth), side::ours, {.value = median_of(parts[depth].drain)}));
+    split.push_back(found_once("a line written, one locked instruction, " + queued_row(depth), side::floor,
+                               {.value = median_of(parts[depth].touch)}));
   }
   out.compare({.name = "of that", .unit = "CPU ns", .rounds = 1}, std::move(split));
   for (const std::size_t depth : depths) {
