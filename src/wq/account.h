@@ -8,9 +8,10 @@
 // storm) and no window in which work has nobody (P5):
 //
 //   a submitter                           a worker that goes idle, or blocks
-//   puts its work        (seq_cst)        running - 1           (seq_cst)
-//   running == 0?        (seq_cst)        nothing to do?        (seq_cst)
-//     yes: chooses a worker                 no: goes on, or chooses another
+//   puts its work        (seq_cst)        idle: is listed as free (seq_cst)
+//   running == 0?        (seq_cst)        running - 1           (seq_cst)
+//     yes: chooses a worker, unless       nothing to do?        (seq_cst)
+//     all are there and none is free        no: goes on, or chooses another
 //
 // One of the two sees the other.
 //
@@ -92,6 +93,17 @@ struct basic_account {
     keys_listed.store(keys.size(), std::memory_order_seq_cst);
   }
 
+  void list_free(worker& one) noexcept SLUICE_REQUIRES(lock) {
+    one.on_free_list = true;
+    free_workers.push_front(one);
+    free_listed.store(free_workers.size(), std::memory_order_seq_cst);  // seq_cst: partner of basic_pool::saturated()
+  }
+  void unlist_free(worker& one) noexcept SLUICE_REQUIRES(lock) {
+    one.on_free_list = false;
+    free_workers.remove(one);
+    free_listed.store(free_workers.size(), std::memory_order_seq_cst);
+  }
+
   void list_table(basic_key_table<Sync>& table) noexcept SLUICE_REQUIRES(lock) {
     if (!table.noticed.load(std::memory_order_relaxed)) {  // relaxed: under the lock
       tables.push_back(table);
@@ -135,7 +147,8 @@ struct basic_account {
   alignas(64) basic_inbox<Sync> inbox;
   // Read by submitters; written when a worker falls idle, wakes or blocks.
   alignas(64) typename Sync::template atomic<std::int32_t> running{0};
-  typename Sync::template atomic<bool> grades{false};  // a work with a class of priority was submitted
+  typename Sync::template atomic<std::uint64_t> free_listed{0};  // free_workers.size()
+  typename Sync::template atomic<bool> grades{false};            // a work with a class of priority was submitted
   // Sizes of what the lock guards, for whoever does not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
   typename Sync::template atomic<std::uint64_t> keys_listed{0};

@@ -191,6 +191,7 @@ class basic_pool {
   void count_accepted(unsigned node, const chain_facts& chain, int sign) noexcept;
   void put_single(account& to, work& w) noexcept;
   void after_put(account& to, bool another) noexcept;
+  [[nodiscard]] bool saturated(work_class cls) noexcept;
   void made_room(work_class cls) noexcept;
   [[nodiscard]] plan choose_locked(account& at, bool another) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] plan queue_keys_locked(key_shard& shard, key_list<Sync>& some) noexcept SLUICE_REQUIRES(shard.lock);

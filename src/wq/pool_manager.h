@@ -101,7 +101,7 @@ result<void> basic_pool<Sync>::spawn(account& home, bool fixed) noexcept {
     } else {
       --home.spawns;
     }
-    limits(home.cls).workers.fetch_sub(1, std::memory_order_relaxed);  // relaxed: a limit, it orders nothing
+    limits(home.cls).workers.fetch_sub(1, std::memory_order_seq_cst);  // as in saturated(); the rescuer looks after it
     home.running.fetch_sub(1, std::memory_order_seq_cst);
     ++home.counts.create_failures;
     home.back_off = std::clamp(home.back_off * 2, first_back_off, last_back_off);
@@ -128,7 +128,7 @@ void basic_pool<Sync>::create_wanted() noexcept {
         if (give_back) {
           --at.spawns;
           at.running.fetch_sub(1, std::memory_order_seq_cst);
-          limits(at.cls).workers.fetch_sub(1, std::memory_order_relaxed);
+          limits(at.cls).workers.fetch_sub(1, std::memory_order_seq_cst);  // as in saturated()
         }
       }
       if (more && !give_back) {

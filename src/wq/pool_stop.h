@@ -208,7 +208,8 @@ void basic_pool<Sync>::report_rest(stop_report& report) noexcept {
 template <class Sync>
 unsigned basic_pool<Sync>::set_max(work_class cls, unsigned max) noexcept {
   class_limits& of = limits(cls);
-  const unsigned before = of.max.exchange(std::max(1U, max), std::memory_order_relaxed);  // relaxed: a limit
+  // seq_cst: as in saturated(); start_worker() below looks for work after it.
+  const unsigned before = of.max.exchange(std::max(1U, max), std::memory_order_seq_cst);
   for (auto& both : accounts_) {
     account& at = *both[std::to_underlying(cls)];
     start_worker(at, false);

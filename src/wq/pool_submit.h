@@ -155,11 +155,25 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) 
 template <class Sync>
 void basic_pool<Sync>::after_put(account& to, bool another) noexcept {
   // seq_cst: partner of the decrement in idle() and enter_region(), see account.h.
-  if (another || to.running.load(std::memory_order_seq_cst) == 0) {
+  if ((another || to.running.load(std::memory_order_seq_cst) == 0) && !saturated(to.cls)) {
     start_worker(to, another);
   } else {
     ensure_ticking();
   }
+}
+
+// All workers that the class may have are there and none is free: they block, and who comes back will look for work. seq_cst
+// throughout: a worker is on its free list before it stops running, and off the count before its last look, so whoever
+// reads this after a put does not miss the one that missed the put.
+template <class Sync>
+bool basic_pool<Sync>::saturated(work_class cls) noexcept {
+  class_limits& of = limits(cls);
+  if (there(of.workers.load(std::memory_order_seq_cst)) < of.max.load(std::memory_order_seq_cst)) {
+    return false;
+  }
+  return std::ranges::all_of(accounts_, [cls](const auto& both) {
+    return both[std::to_underlying(cls)]->free_listed.load(std::memory_order_seq_cst) == 0;
+  });
 }
 
 template <class Sync>
@@ -326,7 +340,7 @@ void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, wo
     to.list_table(table);
   }
   // seq_cst: listed first; who stops running looks for tables after that.
-  if (to.running.load(std::memory_order_seq_cst) != 0) {
+  if (to.running.load(std::memory_order_seq_cst) != 0 || saturated(to.cls)) {
     ensure_ticking();
   } else if (const plan next = choose_for_tables(to); next.chosen != nullptr) {
     perform(next);
@@ -584,9 +598,9 @@ auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan
 // Chooses the one that went idle last (its caches are warm). It counts as running from here; the caller wakes it.
 template <class Sync>
 auto basic_pool<Sync>::wake_free_locked(account& at) noexcept -> worker* {
-  worker* const free = at.free_workers.pop_front();
+  worker* const free = at.free_workers.front();
   if (free != nullptr) {
-    free->on_free_list = false;
+    at.unlist_free(*free);
     free->set_mode(worker_mode::busy);
     free->woken_at.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);  // read after the wake
     at.running.fetch_add(1, std::memory_order_seq_cst);
@@ -603,7 +617,8 @@ bool basic_pool<Sync>::reserve_worker(work_class cls) noexcept {
     if (there(seen) >= of.max.load(std::memory_order_relaxed)) {
       return false;
     }
-  } while (!of.workers.compare_exchange_weak(seen, seen + 1, std::memory_order_relaxed, std::memory_order_relaxed));
+    // seq_cst: as in saturated().
+  } while (!of.workers.compare_exchange_weak(seen, seen + 1, std::memory_order_seq_cst, std::memory_order_relaxed));
   return true;
 }
 

@@ -543,8 +543,7 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
   account& at = *self.home;
   const auto wake_up_locked = [&]() SLUICE_REQUIRES(at.lock) {
     if (self.on_free_list) {
-      at.free_workers.remove(self);
-      self.on_free_list = false;
+      at.unlist_free(self);
     }
     self.set_mode(worker_mode::busy);
     at.running.fetch_add(1, std::memory_order_seq_cst);
@@ -562,13 +561,12 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
       return false;
     }
     self.set_mode(worker_mode::idle);
+    at.list_free(self);
     at.running.fetch_sub(1, std::memory_order_seq_cst);  // seq_cst: see account.h
     if (!at.nothing_to_do()) {
       wake_up_locked();
       return true;
     }
-    at.free_workers.push_front(self);
-    self.on_free_list = true;
     if (!self.fixed) {
       until = now + options_.idle_timeout;
     }
@@ -616,14 +614,17 @@ void basic_pool<Sync>::retire(worker& self, bool surplus) noexcept {
     SLUICE_CHECK(self.how() == worker_mode::busy && !self.on_free_list, "a worker leaves as a running one");
     at.workers.remove(self);
     at.running.fetch_sub(1, std::memory_order_seq_cst);
-    limits(at.cls).workers.fetch_sub(surplus ? 1 + one_leaving : 1, std::memory_order_relaxed);  // relaxed: a limit
+    // seq_cst: as in saturated(); start_worker() below looks for work after it.
+    limits(at.cls).workers.fetch_sub(surplus ? 1 + one_leaving : 1, std::memory_order_seq_cst);
     ++at.counts.workers_died;
     at.counts.released += self.all_released.load(std::memory_order_relaxed);
     if (worker* const heir = self.fixed ? at.workers.front() : nullptr) {
       heir->fixed = true;  // whoever sleeps with a time-out sees it then
     }
   }
-  start_worker(at, false);
+  for (auto& both : accounts_) {
+    start_worker(*both[std::to_underlying(at.cls)], false);  // its place is free, on whichever node work waits for one
+  }
   {
     const scoped_lock held(self.lock);
     self.started = false;

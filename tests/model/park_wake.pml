@@ -1,19 +1,21 @@
 /* park_wake: submitters against workers that fall idle, leave and are created again (src/wq/account.h).
  *
- * What is modelled: put, then look who runs; stop running, then look for work; a free list and reserved creations under
- * the account's lock; one permit per worker; an idle time-out at any moment. What is checked: whenever nothing can move
+ * What is modelled: put, then look who runs, and if nobody does whether anybody could; be listed as free, stop running,
+ * then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
+ * time-out at any moment. What is checked: whenever nothing can move
  * any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor they the limit (P1).
  *
  * bug: LOOK_FIRST       a submitter looks who runs before it puts its work
+ * bug: LIST_LATE        a worker is listed as free after it stopped running
  * bug: NO_SECOND_LOOK   a worker sleeps without looking for work after it stopped running
  * bug: LEAVE_BLINDLY    a worker that timed out leaves without looking for work
  * bug: FORGET_CHOSEN    a worker that timed out although it was chosen does not count as running
  */
 #define SUBMITTERS 2
 #define EACH 2
-#define MAX 2
 #define CREATIONS 3 /* worker records, and so creations: it bounds the search */
 
+byte max;        /* the limit: 1 or 2 */
 byte queue;      /* works that nobody has taken */
 byte running;    /* workers not known to be idle, chosen and reserved ones included */
 byte workers;    /* there or reserved */
@@ -42,10 +44,10 @@ inline choose() {
      fi;
      if
      :: chosen != CREATIONS -> on_free_list[chosen] = false; running++
-     :: chosen == CREATIONS && workers < MAX && created + spawns < CREATIONS -> workers++; running++; spawns++
+     :: chosen == CREATIONS && workers < max && created + spawns < CREATIONS -> workers++; running++; spawns++
      :: else
      fi;
-     assert(running <= workers && workers <= MAX)
+     assert(running <= workers && workers <= max)
   :: else
   fi
 }
@@ -55,6 +57,7 @@ proctype submitter() {
   byte i;
   byte chosen;
   bool idle;
+  bool saturated;
   for (i : 1 .. EACH) {
 #ifdef LOOK_FIRST
     idle = (running == 0);
@@ -63,8 +66,11 @@ proctype submitter() {
     queue++;
     idle = (running == 0);
 #endif
+    /* Without the lock, one after the other: all there, and nobody free (a count, read at once)? */
+    saturated = idle && workers >= max;
+    saturated = saturated && !on_free_list[0] && !on_free_list[1] && !on_free_list[2];
     if
-    :: idle -> acquire(); choose(); release(); wake()
+    :: idle && !saturated -> acquire(); choose(); release(); wake()
     :: else
     fi
   }
@@ -80,10 +86,13 @@ take:
   :: else -> release()
   fi;
   acquire();
+#ifndef LIST_LATE
+  on_free_list[id] = true;
+#endif
   running--;
 #ifndef NO_SECOND_LOOK
   if
-  :: queue != 0 -> running++; release(); goto take
+  :: queue != 0 -> on_free_list[id] = false; running++; release(); goto take
   :: else
   fi;
 #endif
@@ -146,6 +155,7 @@ proctype end_of_all() {
 init {
   byte i;
   atomic {
+    if :: max = 1 :: max = 2 fi;
     run manager();
     for (i : 1 .. SUBMITTERS) { run submitter() }
     run end_of_all()

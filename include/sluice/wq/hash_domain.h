@@ -30,7 +30,8 @@ class hash_domain : public kref<hash_domain> {
  public:
   [[nodiscard]] static result<ref<hash_domain>> create();
 
-  // Keys that have a work queued or running. A snapshot.
+  // Keys that have a work queued or running. A snapshot; works that came last may not be with their keys yet, until a
+  // worker looks, or io_wq::stats().
   [[nodiscard]] std::size_t live_keys() const noexcept;
   // Whether a worker owns a run of this key. A snapshot.
   [[nodiscard]] bool busy(std::uint64_t key) const noexcept;
