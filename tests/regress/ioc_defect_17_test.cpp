@@ -42,6 +42,7 @@ TEST(IocDefect17, APriorityThatCouldNotBeCopiedIsAnError) {
   no_memory.store(true, std::memory_order_seq_cst);
   const result<void> copied = child.copy_io(parent, clone_io::separate);
   no_memory.store(false, std::memory_order_seq_cst);
+  ASSERT_FALSE(copied.has_value());
   EXPECT_EQ(copied.error(), error_of(ENOMEM)) << "not a child that runs before its parent's idle class";
   EXPECT_FALSE(child.peek_io_context());
 }
