@@ -83,6 +83,18 @@ TEST(Nowait, WhatFallsShortNearlyAlwaysIsLeftAloneForAWhile) {
   EXPECT_EQ(bench.lane.figures().skipped, nowait_lane::rest);
 }
 
+TEST(Nowait, ARefusalAfterARestIsAboutOneFileToo) {
+  lane_bench bench;
+  ASSERT_TRUE(bench.attempt());
+  for (std::uint64_t i = 1; i < nowait_lane::window; ++i) {
+    ASSERT_TRUE(bench.attempt(nowait_outcome::part));
+  }
+  EXPECT_EQ(bench.turned_away(nowait_outcome::refused), nowait_lane::rest - 1);
+  EXPECT_EQ(bench.lane.state(), nowait_state::unknown) << "it worked once";
+  EXPECT_TRUE(bench.attempt());
+  EXPECT_EQ(bench.lane.state(), nowait_state::works);
+}
+
 TEST(Nowait, WhatSufficesNowAndThenPays) {
   lane_bench bench;
   for (std::uint64_t i = 0; i < 4 * nowait_lane::window; ++i) {
