@@ -16,10 +16,10 @@
 // | extents      |                       | lseek SEEK_DATA and SEEK_HOLE; all is data where these are      |
 // |              |                       | unknown (block devices)                                         |
 //
-// Whether the file system takes non-blocking transfers, whether they pay, and whether they keep their word is learned for
-// all devices on it together (nowait.h): what one device found out the next one knows; a refusal where it
-// worked before is that of the one file. The first device on a file system
-// reads one byte to see. An error or a short count of such an attempt is never reported: a worker goes on from there.
+// Whether the file system takes non-blocking transfers, whether they pay, and whether they keep their word is learned
+// for all devices on it together (nowait.h): what one device found out the next one knows. A refusal where it worked
+// before is that of the one file. The first device on a file system reads one byte to see. An error or a short count of
+// such an attempt is never reported: a worker goes on from there.
 //
 // A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
 // its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
@@ -32,8 +32,8 @@
 // file both ways at once: the kernel keeps the two together only as well as it can.
 //
 // Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
-// CPU of one. So they carry the inode as their key and run one at a time.
-// Direct ones, which share that lock, carry no key and run at once.
+// CPU of one. So they carry the inode as their key and run one at a time. Direct ones, which share that lock, carry no
+// key and run at once.
 //
 // Ownership:      owns the descriptor; closes it with the last count.
 // Thread safety:  as device.
