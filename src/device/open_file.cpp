@@ -1,5 +1,6 @@
 #include "sluice/device/open_file.h"
 
+#include <algorithm>
 #include <new>
 #include <span>
 #include <utility>
@@ -118,7 +119,7 @@ result<issued> open_file::submit(io_request& request, io_context& context) noexc
   }
   SLUICE_CHECK(request.buffer != nullptr || !moves_bytes(request.op), "a transfer needs a buffer");
   request.file_ = this;
-  request.moved_ = 0;
+  request.set_bytes_left(moves_bytes(request.op) ? request.length : 0);
   request.set_request_ops(operations);
   const write_hash hash = request.op == io_op::write ? device_->hashed_by() : write_hash{};
   if (hash.domain != nullptr) {
@@ -153,44 +154,59 @@ attempt open_file::try_run(request& base) noexcept {
   }
   const std::span<std::byte> bytes(request.buffer, static_cast<std::size_t>(request.length));
   // A part is a part, not the end of the file: the rest is for the worker.
-  request.moved_ = request.op == io_op::read ? target.try_read(*file.info_, request.offset, bytes)
-                                             : target.try_write(*file.info_, request.offset, bytes, request.flags);
-  SLUICE_CHECK(request.moved_ <= request.length, "a device moved more than it was asked to");
-  if (request.moved_ < request.length) {
+  const std::uint64_t moved = request.op == io_op::read
+                                  ? target.try_read(*file.info_, request.offset, bytes)
+                                  : target.try_write(*file.info_, request.offset, bytes, request.flags);
+  SLUICE_CHECK(moved <= request.length, "a device moved more than it was asked to");
+  request.set_bytes_left(request.length - moved);
+  if (moved < request.length) {
     return attempt::would_block;
   }
   request.set_result(static_cast<std::int64_t>(request.length));
   return attempt::done;
 }
 
-void open_file::run(request& base, cancel_probe probe) noexcept {
+void open_file::run(request& base, std::uint64_t budget, cancel_probe probe) noexcept {
   auto& request = static_cast<io_request&>(base);
-  const result<void> did = request.file_->perform(request, probe);
+  const bool transfers = moves_bytes(request.op);
+  const result<void> did =
+      transfers ? request.file_->transfer(request, budget, probe) : request.file_->perform(request, probe);
   if (!did) {
     request.set_result(-did.error().value());
   } else {
-    request.set_result(moves_bytes(request.op) ? static_cast<std::int64_t>(request.length) : 0);
+    request.set_result(transfers ? static_cast<std::int64_t>(request.length) : 0);
   }
 }
 
+// Moves what the budget allows of what is left.
+result<void> open_file::transfer(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept {
+  const std::uint64_t left = request.bytes_left();
+  const std::uint64_t moved = request.length - left;
+  const std::span<std::byte> all(request.buffer, static_cast<std::size_t>(request.length));
+  const std::span<std::byte> part =
+      all.subspan(static_cast<std::size_t>(moved), static_cast<std::size_t>(std::min(left, budget)));
+  const std::uint64_t offset = request.offset + moved;
+  const result<void> did = request.op == io_op::read ? device_->read(*info_, offset, part, probe)
+                                                     : device_->write(*info_, offset, part, request.flags, probe);
+  if (did) {
+    request.set_bytes_left(left - part.size());
+  }
+  return did;
+}
+
 result<void> open_file::perform(io_request& request, cancel_probe probe) noexcept {
-  const std::uint64_t offset = request.offset;
   switch (request.op) {
-    case io_op::read:
-    case io_op::write: {
-      const std::span<std::byte> all(request.buffer, static_cast<std::size_t>(request.length));
-      const std::span<std::byte> rest = all.subspan(static_cast<std::size_t>(request.moved_));
-      return request.op == io_op::read ? device_->read(*info_, offset + request.moved_, rest, probe)
-                                       : device_->write(*info_, offset + request.moved_, rest, request.flags, probe);
-    }
     case io_op::flush:
       return device_->flush(*info_, probe);
     case io_op::trim:
-      return device_->trim(*info_, offset, request.length, request.flags, probe);
+      return device_->trim(*info_, request.offset, request.length, request.flags, probe);
     case io_op::write_zeroes:
-      return device_->write_zeroes(*info_, offset, request.length, request.flags, probe);
+      return device_->write_zeroes(*info_, request.offset, request.length, request.flags, probe);
     case io_op::cache:
-      return device_->cache(*info_, offset, request.length, probe);
+      return device_->cache(*info_, request.offset, request.length, probe);
+    case io_op::read:
+    case io_op::write:
+      break;  // transfer() has them
   }
   return fail(EOPNOTSUPP);
 }

@@ -14,11 +14,13 @@ class none_elevator final : public elevator {
 
   [[nodiscard]] std::string_view name() const noexcept override { return "none"; }
   void insert_locked(request& waiting, io_cq* /*pair*/) noexcept override { waiting_.push(waiting); }
-  [[nodiscard]] request* next_locked() noexcept override { return waiting_.pop(); }
+  void insert_again_locked(request& waiting, io_cq* /*pair*/) noexcept override { waiting_.push(waiting); }
+  [[nodiscard]] elevator_pick next_locked(steady_time /*now*/) noexcept override { return {.next = waiting_.pop()}; }
   [[nodiscard]] bool empty_locked() const noexcept override { return waiting_.empty(); }
   std::size_t extract_owner_locked(std::uint64_t owner, request_fifo& into) noexcept override {
     return waiting_.extract_owner(owner, into);
   }
+  std::size_t extract_all_locked(request_fifo& into) noexcept override { return waiting_.extract_all(into); }
 
  private:
   request_fifo waiting_;
@@ -59,6 +61,15 @@ std::size_t request_fifo::extract_owner(std::uint64_t owner, request_fifo& into)
     }
   }
   *this = kept;
+  return count;
+}
+
+std::size_t request_fifo::extract_all(request_fifo& into) noexcept {
+  std::size_t count = 0;
+  while (request* each = pop()) {
+    into.push(*each);
+    ++count;
+  }
   return count;
 }
 

@@ -9,4 +9,11 @@ namespace sluice {
 request::request() noexcept = default;
 request::~request() = default;
 
+ioprio request::priority() const noexcept {
+  if (context_) {
+    return context_->get_ioprio();
+  }
+  return pair_ != nullptr ? pair_->context().get_ioprio() : ioprio{};
+}
+
 }  // namespace sluice

@@ -106,6 +106,7 @@ result<issued> request_queue::submit_slow(request& issue, io_context& context) n
     // From here no slot comes free behind our back: who ends now must take the lock and will find us in the elevator.
     slots_.freeze_locked();
     accept(issue, context);
+    issue.pair_ = pair;
     order_->insert_locked(issue, pair);
     ++waiting_;
     next = next_locked();
@@ -129,7 +130,8 @@ request* request_queue::next_locked() noexcept {
   if (slots_.count() >= options_.depth) {
     return nullptr;
   }
-  request* next = order_->next_locked();
+  request* next =
+      order_->next_locked(order_->use() == io_cq_use::wanted ? clock_seam::real().now() : steady_time{}).next;
   if (next != nullptr) {
     SLUICE_CHECK(waiting_ != 0, "the elevator gave more requests than it took");
     --waiting_;
@@ -186,7 +188,7 @@ void request_queue::work_run(work& node, work_context& scope) noexcept {
   if (scope.cancelled()) {
     each.set_result(-ECANCELED);
   } else {
-    each.request_ops_->run(each, cancel_probe(scope));
+    each.request_ops_->run(each, ~std::uint64_t{0}, cancel_probe(scope));
   }
 }
 

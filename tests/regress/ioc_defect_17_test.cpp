@@ -74,11 +74,13 @@ class probing_elevator final : public elevator {
     EXPECT_FALSE(got_in.load(std::memory_order_seq_cst)) << "the queue's lock is held while an io_cq leaves";
   }
   void insert_locked(request& waiting, io_cq*) noexcept override { fifo_.push(waiting); }
-  [[nodiscard]] request* next_locked() noexcept override { return fifo_.pop(); }
+  void insert_again_locked(request& waiting, io_cq* pair) noexcept override { insert_locked(waiting, pair); }
+  [[nodiscard]] elevator_pick next_locked(steady_time) noexcept override { return {.next = fifo_.pop()}; }
   [[nodiscard]] bool empty_locked() const noexcept override { return fifo_.empty(); }
   std::size_t extract_owner_locked(std::uint64_t owner, request_fifo& into) noexcept override {
     return fifo_.extract_owner(owner, into);
   }
+  std::size_t extract_all_locked(request_fifo& into) noexcept override { return fifo_.extract_all(into); }
 
  private:
   request_fifo fifo_;

@@ -53,7 +53,7 @@ TEST(NoneElevator, IsAFifoThatKnowsNoContexts) {
   EXPECT_EQ(order->name(), "none");
   EXPECT_EQ(order->use(), io_cq_use::unused);
   EXPECT_TRUE(order->empty_locked());
-  EXPECT_EQ(order->next_locked(), nullptr);
+  EXPECT_EQ(order->next_locked({}).next, nullptr);
   numbered one{1, 5}, two{2, 6}, three{3, 5};
   for (numbered* each : {&one, &two, &three}) {
     order->insert_locked(*each, nullptr);
@@ -62,9 +62,27 @@ TEST(NoneElevator, IsAFifoThatKnowsNoContexts) {
   EXPECT_EQ(order->extract_owner_locked(6, taken), 1U);
   EXPECT_EQ(number_of(taken.pop()), 2);
   EXPECT_FALSE(order->empty_locked());
-  EXPECT_EQ(number_of(order->next_locked()), 1);
-  EXPECT_EQ(number_of(order->next_locked()), 3);
+  EXPECT_EQ(number_of(order->next_locked({}).next), 1);
+  EXPECT_EQ(number_of(order->next_locked({}).next), 3);
   EXPECT_TRUE(order->empty_locked());
+}
+
+TEST(NoneElevator, WhatComesAgainGoesBehindTheOthers) {
+  const std::unique_ptr<elevator> order = make_none_elevator();
+  numbered large{1}, small{2}, late{3};
+  order->insert_locked(large, nullptr);
+  order->insert_locked(small, nullptr);
+  EXPECT_EQ(number_of(order->next_locked({}).next), 1);
+  order->insert_again_locked(large, nullptr);
+  EXPECT_EQ(number_of(order->next_locked({}).next), 2);
+  order->insert_locked(late, nullptr);
+  request_fifo taken;
+  EXPECT_EQ(order->extract_all_locked(taken), 2U);
+  EXPECT_TRUE(order->empty_locked());
+  EXPECT_EQ(order->next_locked({}).ask_again, no_deadline);
+  for (const int expected : {1, 3, -1}) {
+    EXPECT_EQ(number_of(taken.pop()), expected);
+  }
 }
 
 }  // namespace

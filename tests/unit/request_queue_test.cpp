@@ -18,7 +18,7 @@ struct probe_request : request {
     }
     return attempt::would_block;
   }
-  static void run(request& base, cancel_probe) noexcept {
+  static void run(request& base, std::uint64_t, cancel_probe) noexcept {
     auto& mine = static_cast<probe_request&>(base);
     if (mine.gate != nullptr) {
       mine.gate->pass();

@@ -65,7 +65,6 @@ struct io_request : request {
   friend class open_file;
 
   open_file* file_ = nullptr;
-  std::uint64_t moved_ = 0;  // bytes of `length` that an attempt inside submit already moved
 };
 
 }  // namespace sluice

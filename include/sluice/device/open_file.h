@@ -72,10 +72,11 @@ class open_file : public open_life<open_file>, public rcu_obj_base<open_file, op
   ~open_file() = default;
 
   static attempt try_run(request& base) noexcept;
-  static void run(request& base, cancel_probe probe) noexcept;
+  static void run(request& base, std::uint64_t budget, cancel_probe probe) noexcept;
   static void complete(request& base) noexcept;
   static const request_ops operations;
 
+  [[nodiscard]] result<void> transfer(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept;
   [[nodiscard]] result<void> perform(io_request& request, cancel_probe probe) noexcept;
   // What open_life asks for.
   void release_info() noexcept;

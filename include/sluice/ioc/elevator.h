@@ -1,11 +1,23 @@
 // elevator: in which order a request queue lets waiting requests go. Policy only: the queue counts slots and launches.
 //
+// A request that the elevator let go (a pick of next_locked, or a yes of may_go_locked) is out of it and under way. How
+// that ends is told exactly once, by served_locked; if there is more to do the request comes again after it:
+//
+//   insert ─→ waits ─→ next_locked ─→ under way ─→ served ─→ over
+//     │                                  ↑             └───→ insert_again (its quantum is over) ─→ waits
+//     └─ may_go_locked: yes ─────────────┘             └───→ insert (tried inside submit, would block, no worker for it)
+//
+// | io_cq_use | pair          | may_go_locked, served_locked | now                             |
+// |-----------|---------------|------------------------------|---------------------------------|
+// | unused    | null          | never called                 | a time that means nothing       |
+// | wanted    | never null    | as above                     | the queue's clock, never back   |
+//
 // All functions with `_locked` are called with the queue's lock held and must not call out of the elevator.
 //
 // Ownership:      one queue owns one elevator.
 // Thread safety:  the queue's lock guards all of it.
 // Blocking:       never. No allocation but in make_io_cq.
-// Limits:         the queue bounds how many requests wait.
+// Limits:         the queue bounds how many requests wait: max_waiting, and those that come again.
 // Invariants:     O1 (exit_io_cq_locked runs once per io_cq)
 #pragma once
 
@@ -14,6 +26,7 @@
 #include <memory>
 #include <string_view>
 
+#include "sluice/base/clock.h"
 #include "sluice/ioc/io_cq.h"
 #include "sluice/ioc/request.h"
 
@@ -28,6 +41,8 @@ class request_fifo {
   [[nodiscard]] request* pop() noexcept;
   // Moves those of one owner to the end of another list, in order. Returns how many.
   std::size_t extract_owner(std::uint64_t owner, request_fifo& into) noexcept;
+  // Moves all of them there. Returns how many.
+  std::size_t extract_all(request_fifo& into) noexcept;
 
  private:
   request* head_ = nullptr;
@@ -36,6 +51,15 @@ class request_fifo {
 
 // Whether an elevator keeps an io_cq per context.
 enum class io_cq_use : bool { unused, wanted };
+
+// Who goes next.
+struct elevator_pick {
+  // Null: nobody may go now.
+  request* next = nullptr;
+  // With a null next: requests wait, but not one of them may go before this time (a cap). The queue asks again then, and
+  // earlier whenever a request comes or ends. no_deadline: nobody waits, or only for such an event.
+  steady_time ask_again = no_deadline;
+};
 
 class elevator {
  public:
@@ -48,18 +72,33 @@ class elevator {
   // unused: a queue with free slots and nobody waiting lets a request go without asking the elevator or taking a lock.
   [[nodiscard]] io_cq_use use() const noexcept { return use_; }
 
-  // A new pair, with whatever the elevator keeps in it. Returns null if there is no memory. May be made in vain.
+  // A new pair, with whatever the elevator keeps in it. Returns null if there is no memory. May be made in vain. Its
+  // context is not yet known.
   [[nodiscard]] virtual std::unique_ptr<io_cq> make_io_cq() noexcept;
-  // The pair leaves the queue. Requests of it may still wait: they go on, and keep its memory.
+  // The pair leaves the queue. Requests of it may still wait or be under way: they go on as before, with all calls for
+  // them, and keep its memory.
   virtual void exit_io_cq_locked(io_cq&) noexcept {}
 
-  // Takes a request that must wait. pair is null if unused.
+  // A request comes while a slot is free and nobody waits who could take it (whoever waits does so for a worker, or was
+  // told to ask again). true: it is let go, at once, as if picked. false: it comes by insert_locked.
+  [[nodiscard]] virtual bool may_go_locked(request& /*coming*/, io_cq* /*pair*/, steady_time /*now*/) noexcept {
+    return true;
+  }
+  // Takes a request that must wait, at the end of its flow.
   virtual void insert_locked(request& waiting, io_cq* pair) noexcept = 0;
-  // Gives the request that goes next, or null.
-  [[nodiscard]] virtual request* next_locked() noexcept = 0;
+  // Takes back a request whose quantum is over and that has more to do (request::bytes_left): at the head of its flow, if
+  // there are flows, and not ahead of all others.
+  virtual void insert_again_locked(request& waiting, io_cq* pair) noexcept = 0;
+  // Gives the request that goes next.
+  [[nodiscard]] virtual elevator_pick next_locked(steady_time now) noexcept = 0;
+  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush, a failure, or a request
+  // that goes back untouched). For one that was done inside submit, `now` is when it was let go.
+  virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
+                             steady_time /*now*/) noexcept {}
   [[nodiscard]] virtual bool empty_locked() const noexcept = 0;
-  // Gives up all requests of one owner. Returns how many.
+  // Gives up all waiting requests of one owner, or all there are. They are not served. Returns how many.
   virtual std::size_t extract_owner_locked(std::uint64_t owner, request_fifo& into) noexcept = 0;
+  virtual std::size_t extract_all_locked(request_fifo& into) noexcept = 0;
 
  protected:
   explicit elevator(io_cq_use use) noexcept : use_(use) {}
@@ -68,7 +107,8 @@ class elevator {
   const io_cq_use use_;
 };
 
-// first come, first served; knows no contexts. Throws bad_alloc (set-up).
+// First come, first served; knows no contexts. What comes again goes behind all others: requests take turns, a quantum
+// each. Throws bad_alloc (set-up).
 [[nodiscard]] std::unique_ptr<elevator> make_none_elevator();
 
 }  // namespace sluice
