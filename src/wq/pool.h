@@ -12,7 +12,7 @@
 // | pool_stop.h    | start, stop, report, statistics                                         |
 //
 // Lock order: moves_ → domain_lock_ → a key table's order → a shard's → an account's → a worker's → a slot's. timer_lock_,
-// records_lock_ and orphans_lock_ are leaves. No callback, no thread creation and no wait under any of them; stop_lock_ alone is held while threads are
+// that of alarms_, records_lock_ and orphans_lock_ are leaves. No callback, no thread creation and no wait under any of them; stop_lock_ alone is held while threads are
 // joined.
 //
 // Where a work may be, and what a canceller locks to take it from there:
@@ -49,6 +49,7 @@
 #include "account.h"
 #include "key_table.h"
 #include "slots.h"
+#include "timer_heap.h"
 #include "topology.h"
 #include "worker.h"
 
@@ -101,6 +102,15 @@ class basic_pool {
 
   void enter_region(worker& self) noexcept;
   void leave_region(worker& self) noexcept;
+
+  // For wq_timer.
+  using timer_heap = basic_timer_heap<Sync>;
+  void arm(timer_node& one, steady_time at) noexcept {
+    if (alarms_.arm(one, at)) {
+      manager_word_.wake();
+    }
+  }
+  [[nodiscard]] timer_heap& alarms() noexcept { return alarms_; }
 
   // For race tests, which bring their own fibers.
   [[nodiscard]] worker* adopt_worker(account& home, bool fixed) noexcept;
@@ -282,6 +292,7 @@ class basic_pool {
   [[nodiscard]] bool reserve_timer() noexcept;
   void unreserve_timer() noexcept;
   [[nodiscard]] steady_time first_timer() noexcept;
+  [[nodiscard]] steady_time fire_due(steady_time now) noexcept;
   [[nodiscard]] bool cancel_one_expired() noexcept;
   [[nodiscard]] bool rescue_one() noexcept;
   [[nodiscard]] bool give_up_orphan() noexcept;
@@ -331,6 +342,8 @@ class basic_pool {
   std::vector<timer> timers_ SLUICE_GUARDED_BY(timer_lock_);  // a heap, the earliest first
   std::size_t timers_reserved_ SLUICE_GUARDED_BY(timer_lock_) = 0;
   std::size_t timers_compacted_ SLUICE_GUARDED_BY(timer_lock_) = 0;
+
+  timer_heap alarms_;
 
   typename Sync::mutex records_lock_;
   std::deque<worker> records_ SLUICE_GUARDED_BY(records_lock_);

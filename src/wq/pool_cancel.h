@@ -234,7 +234,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_worker(worker& at, std:
 
 template <class Sync>
 work_view basic_pool<Sync>::view_of(const work& w, bool running, hash_domain* domain, std::uint64_t key) noexcept {
-  return {&w, w.owner(), domain, domain != nullptr ? key : 0, w.cls(), running};
+  return {&w, w.owner(), domain, domain != nullptr ? key : 0, w.cls(), running, w.ops()};
 }
 
 // Takes all waiting works that match out of the tables of the domains that this pool has used.

@@ -267,6 +267,7 @@ bool basic_pool<Sync>::manager_step() noexcept {
   }
   const steady_time now = clock_.now();
   steady_time wake_at = first_timer();
+  const steady_time alarm_at = fire_due(now);
   if (rescuer_gone_.load(std::memory_order_acquire)) {  // acquire: pairs with rescuer_loop()
     replace_rescuer();
     wake_at = now + tick;
@@ -298,7 +299,7 @@ bool basic_pool<Sync>::manager_step() noexcept {
     repeat_interrupts();
     wake_at = std::min(wake_at, now + tick);
   }
-  static_cast<void>(manager_word_.park_until(wake_at));
+  static_cast<void>(manager_word_.park_until(std::min(wake_at, alarm_at)));
   return false;
 }
 
@@ -365,6 +366,16 @@ template <class Sync>
 steady_time basic_pool<Sync>::first_timer() noexcept {
   const scoped_lock held(timer_lock_);
   return timers_.empty() ? no_deadline : timers_.front().at;
+}
+
+// Fires the wq_timers that are due, some at a turn: one that arms itself for now must not hold up the manager. Returns
+// when to look again.
+template <class Sync>
+steady_time basic_pool<Sync>::fire_due(steady_time now) noexcept {
+  constexpr unsigned some = 64;
+  for (unsigned i = 0; i < some && alarms_.fire_one(now); ++i) {
+  }
+  return alarms_.first();
 }
 
 // Deadlines are met on the rescuer's thread: a run, even a cancelled one, must not hold up the manager.

@@ -127,6 +127,7 @@ struct work_view {
   std::uint64_t key = 0;
   work_class cls = work_class::bound;
   bool running = false;
+  const work_ops* ops = nullptr;  // the table it was submitted with, for comparing only
 };
 
 enum class stop_policy : std::uint8_t {
@@ -219,6 +220,7 @@ class io_wq : public kref<io_wq> {
 
  private:
   friend struct delete_release;
+  friend class wq_timer;
 
   explicit io_wq(std::unique_ptr<detail::wq_core> core) noexcept;
   ~io_wq();
