@@ -24,7 +24,7 @@ struct counted_io_cq : io_cq {
 class counting_elevator final : public elevator {
  public:
   explicit counting_elevator(counts& into) : elevator(io_cq_use::wanted), figures_(into) {}
-  ref<io_context> dropped_under_lock;  // put at the next insert
+  ref<io_context> dropped_under_lock;  // put when the next request comes
 
   [[nodiscard]] std::string_view name() const noexcept override { return "counting"; }
   [[nodiscard]] std::unique_ptr<io_cq> make_io_cq() noexcept override {
@@ -33,11 +33,12 @@ class counting_elevator final : public elevator {
   void exit_io_cq_locked(io_cq& pair) noexcept override {
     static_cast<counted_io_cq&>(pair).figures.exited.fetch_add(1, std::memory_order_seq_cst);
   }
-  void insert_locked(request& waiting, io_cq* pair) noexcept override {
+  [[nodiscard]] bool may_go_locked(request&, io_cq* pair, steady_time) noexcept override {
     SLUICE_CHECK(pair != nullptr);
     dropped_under_lock.reset();
-    fifo_.push(waiting);
+    return true;
   }
+  void insert_locked(request& waiting, io_cq*) noexcept override { fifo_.push(waiting); }
   void insert_again_locked(request& waiting, io_cq*) noexcept override { fifo_.push(waiting); }
   [[nodiscard]] elevator_pick next_locked(steady_time) noexcept override { return {.next = fifo_.pop()}; }
   [[nodiscard]] bool empty_locked() const noexcept override { return fifo_.empty(); }

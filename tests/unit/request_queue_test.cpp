@@ -83,7 +83,7 @@ TEST(RequestQueue, SendsTheRestToAWorkerAndCompletesOnce) {
 }
 
 TEST(RequestQueue, HoldsTheRestInOrderWhenTheDepthIsReached) {
-  test::io_bench bench({.depth = 2, .max_waiting = 8}, 1);
+  test::io_bench bench({.depth = 2, .max_waiting = 8, .max_workers = 2}, 1);
   test::barrier_gate gate;
   gate.shut();
   std::vector<int> order;  // written by the one worker only

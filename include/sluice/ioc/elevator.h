@@ -10,7 +10,7 @@
 // | io_cq_use | pair          | may_go_locked, served_locked | now                             |
 // |-----------|---------------|------------------------------|---------------------------------|
 // | unused    | null          | never called                 | a time that means nothing       |
-// | wanted    | never null    | as above                     | the queue's clock, never back   |
+// | wanted    | never null    | as above                     | the queue's clock               |
 //
 // All functions with `_locked` are called with the queue's lock held and must not call out of the elevator.
 //
@@ -36,6 +36,7 @@ namespace sluice {
 class request_fifo {
  public:
   [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
+  [[nodiscard]] request* front() const noexcept { return head_; }
   void push(request& last) noexcept;
   // Takes the first, or null.
   [[nodiscard]] request* pop() noexcept;

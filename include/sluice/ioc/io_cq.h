@@ -16,10 +16,11 @@
 //                 holds the context's memory and keeps the queue from ending.
 // Thread safety:  what an elevator adds to it is guarded by the queue's lock.
 // Blocking:       never.
-// Cost:           64 bytes and what the elevator adds; no other memory, on either side.
+// Cost:           104 bytes and what the elevator adds; no other memory, on either side.
 // Invariants:     O1 O4 O5 O6
 #pragma once
 
+#include "sluice/ioc/io_cq_stats.h"
 #include "sluice/ioc/io_cq_tree.h"
 
 namespace sluice {
@@ -32,8 +33,13 @@ class io_cq : public io_cq_node<io_cq, io_context, request_queue> {
  public:
   io_cq() = default;
   virtual ~io_cq() = default;
+
+ private:
+  friend class request_queue;
+
+  io_cq_stats stats_;  // guarded by the queue's lock
 };
 
-static_assert(sizeof(io_cq) <= 64, "docs/ioc.md states it");
+static_assert(sizeof(io_cq) <= 104, "docs/ioc.md states it");
 
 }  // namespace sluice

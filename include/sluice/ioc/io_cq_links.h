@@ -134,8 +134,13 @@ class request_queue_links {
 
   // Links a new pair, or finds the one of whoever was first: all get that (O4). Errors: ESHUTDOWN.
   [[nodiscard]] result<Pair*> link_io_cq(Context& context, std::unique_ptr<Pair> made) noexcept {
-    context_links& side = context;
     scoped_lock hold(lock_);
+    return link_io_cq_locked(context, made);
+  }
+  // The same; a pair that is not needed stays with the caller, who frees it without the lock.
+  [[nodiscard]] result<Pair*> link_io_cq_locked(Context& context, std::unique_ptr<Pair>& made) noexcept
+      SLUICE_REQUIRES(lock_) {
+    context_links& side = context;
     scoped_lock inner(side.lock_);
     // Asked with both locks held: an end that comes later finds the pair, one that came before is seen here.
     if (refuses_ || side.exited_) {
@@ -145,13 +150,17 @@ class request_queue_links {
       return found;
     }
     Pair* fresh = made.release();
-    fresh->context_ = &context;
-    fresh->queue_ = &self();
-    fresh->id_ = own_id();
+    name(*fresh, context);
     side.tree_.insert(*fresh);
     link_locked(*fresh);
     hint_for(context) = fresh;
     return fresh;
+  }
+  // Says whose a pair is that is linked nowhere and that the queue keeps for itself.
+  void name(Pair& own, Context& context) noexcept {
+    own.context_ = &context;
+    own.queue_ = &self();
+    own.id_ = own_id();
   }
 
   // No new pairs from now on.
@@ -174,10 +183,32 @@ class request_queue_links {
     }
   }
 
+  // Ends all pairs in one hold; new ones may come after it. Returns them, to be freed without the lock by free_io_cqs.
+  // Requires: nothing uses one any more; the caller holds a count on the queue.
+  [[nodiscard]] Pair* end_io_cqs_locked() noexcept SLUICE_REQUIRES(lock_) {
+    Pair* ended = nullptr;
+    while (pairs_ != nullptr) {
+      Pair& pair = *pairs_;
+      context_links& side = *pair.context_;
+      scoped_lock inner(side.lock_);
+      end_locked(pair, side);
+      pair.queue_next_ = ended;
+      ended = &pair;
+    }
+    return ended;
+  }
+  static void free_io_cqs(Pair* ended) noexcept {
+    while (ended != nullptr) {
+      Pair* const each = ended;
+      ended = each->queue_next_;
+      delete each;
+    }
+  }
+
   [[nodiscard]] bool has_io_cqs_locked() const noexcept SLUICE_REQUIRES(lock_) { return pairs_ != nullptr; }
 
   // Taken outside a context's lock. A line of its own: who waits for it does not slow down who needs no lock.
-  alignas(64) typename Sync::mutex lock_;
+  alignas(64) mutable typename Sync::mutex lock_;
 
  private:
   template <class, class, class, class>

@@ -21,7 +21,7 @@
 // Thread safety:  one thread at a time; the queue's and the wq's locks order the hand-overs.
 // Blocking:       try_run and complete must not; run may.
 // Errors:         result() is a count ≥ 0 or a negative errno; ECANCELED if it was cancelled before it ran.
-// Cost:           no allocation on any path.
+// Cost:           no allocation on any path. 136 bytes.
 // Invariants:     W1 W3
 #pragma once
 
@@ -75,6 +75,7 @@ class request : private work {
   // Bytes still to be moved; 0 for an operation without data. While it waits or runs: for the elevator and the queue.
   [[nodiscard]] std::uint64_t bytes_left() const noexcept { return bytes_left_; }
   // The pair of its context and its queue, if the queue's elevator wants pairs. Valid inside the elevator's functions.
+  // A request whose context has exited while a frozen queue held it aside has the queue's own pair.
   [[nodiscard]] io_cq* pair() const noexcept { return pair_; }
   // Of the context it is issued for. Valid where pair() is, and while accepted.
   [[nodiscard]] ioprio priority() const noexcept;
@@ -103,6 +104,18 @@ class request : private work {
   std::int64_t result_ = 0;
   std::uint64_t bytes_left_ = 0;
   io_cq* pair_ = nullptr;
+  union {
+    std::uint64_t left_at_start_ = 0;  // under way: bytes_left_ when it was let go
+    std::int64_t waits_since_;         // waiting: nanoseconds of the queue's clock
+  };
+  // What became of it in its last run.
+  enum class fate : std::uint8_t {
+    ended,        // ran to its end, well or not
+    never_ran,    // told to stop before it ran
+    interrupted,  // told to stop while it ran
+    again,        // has more to do, and others wait
+  };
+  fate fate_ = fate::ended;
 };
 
 }  // namespace sluice

@@ -1,35 +1,54 @@
 // request_queue: what stands before a device. It lets a bounded number of requests go at once, inline if they need not
 // block, else on an io_wq; the others wait in an elevator.
 //
-//   submit → a slot free and nobody waiting? ──no──→ elevator (bounded) ──slot comes free──→ io_wq
-//              │ yes
-//              └→ try it here → done: completed
-//                             → would block: io_wq → worker → complete
+//   submit → a slot free and nobody waiting? ──no──→ elevator (bounded) ──slot and worker come free──→ io_wq
+//              │ yes                                   ↑        ↑
+//              └→ try it here → done: completed        │        └── a quantum is over and others wait ──┐
+//                             → would block: a worker free? ──yes──→ io_wq → worker: a quantum ─────────┴→ complete
 //
 // A request that waited goes straight to the io_wq when its turn comes: whoever finishes a request must not be held up
 // by the next one.
 //
-// | operation    | open                        | stopped          | from complete()         |
-// |--------------|-----------------------------|------------------|-------------------------|
-// | submit       | completed, queued, refused  | ESHUTDOWN        | allowed                 |
-// | cancel_owner | answers what is not running | nothing is there | allowed                 |
-// | drain        | waits until it was empty    | the same         | never: waits for itself |
-// | stop         | → stopped, waits            | waits            | never: waits for itself |
+// Quanta: a worker moves at most `quantum` bytes of a read or write at a time. If nobody waits then it goes on at once,
+// else the request goes back into the elevator, whatever elevator that is, and the slot to whoever is next: a small
+// request waits for a quantum of a large one, not for all of it. Requests with a key keep their order per quantum only:
+// between two quanta of one write another write of the same key may run.
+//
+// Failure domain: at most max_workers requests are handed to the io_wq at once; further ones wait in the elevator, while
+// those that need no worker are still done inside submit. So a device that never answers holds its share of the workers
+// and no more.
+//
+// | operation    | open                        | quiesced | frozen     | stopped   | removed | from complete()         |
+// |--------------|-----------------------------|----------|------------|-----------|---------|-------------------------|
+// | submit       | completed, queued, refused  | queued   | queued     | ESHUTDOWN | ENODEV  | allowed                 |
+// | cancel_owner | answers what is not running | the same | the same   | the same  | finds 0 | allowed                 |
+// | drain        | waits until it was empty    | waits on | waits on   | waits     | waits   | never: waits for itself |
+// | quiesce      | waits for attempts          | nests    | the same   | the same  | the same | never                  |
+// | freeze       | waits for all accepted      | waits on | nests      | the same  | the same | never                  |
+// | resize       | at once                     | at once  | at once    | at once   | at once | allowed                 |
+// | set_elevator | freezes, swaps, unfreezes   | waits on | swaps      | ESHUTDOWN | ENODEV  | never                   |
+// | remove       | → removed, waits            | the same | the same   | the same  | waits on | never                  |
+// | stop         | → stopped, waits            | waits on | waits on   | waits     | waits   | never: waits for itself |
+//
+// "waits on": until somebody unquiesces or unfreezes, or the deadline.
 //
 // Ownership:      kref. The io_wq outlives the queue and is stopped after it. A queue whose elevator keeps io_cqs is
-//                 stopped before its last put (checked); one without requests or io_cqs may just go.
+//                 stopped or removed before its last put (checked); one without requests or io_cqs may just go.
 // Thread safety:  any thread that holds a count.
-// Blocking:       submit and cancel_owner never wait for a request that runs; drain and stop wait, up to a deadline.
-// Ordering:       what was done before submit is visible to try_run, run and complete; run to complete; and every
-//                 completion to whoever returns from the drain or stop that waited for it.
-// Errors:         of submit: EAGAIN max_waiting reached; ESHUTDOWN stopped; what io_wq::submit says. The request stays
-//                 the caller's and complete() is not called.
-// Limits:         depth requests at once, max_waiting behind them.
-// Cost:           inline: two compare-exchanges, one count and the attempt; no lock, no allocation. Punted: four counts
-//                 and the io_wq's hop.
+// Blocking:       submit and cancel_owner never wait for a request that runs; those that take a deadline wait for what
+//                 they say, and undo themselves if it passes (but stop and remove).
+// Ordering:       what was done before submit is visible to try_run, run and complete; one quantum to the next; run to
+//                 complete; and every completion to whoever returns from the wait for it.
+// Errors:         of submit: EAGAIN max_waiting reached; ESHUTDOWN stopped, or the context has exited; ENODEV removed;
+//                 ENOMEM no io_cq; what io_wq::submit says. The request stays the caller's and complete() is not called.
+// Limits:         depth requests at once, max_waiting behind them, and those that wait for their next quantum.
+// Cost:           inline: two compare-exchanges, two counts and the attempt; no lock, no allocation. With an elevator
+//                 that wants io_cqs: two holds of the lock instead, and a look at the clock. Punted: another exchange,
+//                 four counts and the io_wq's hop.
 // Invariants:     O4 O5 W1 W2 W6
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -40,32 +59,55 @@
 #include "sluice/ioc/elevator.h"
 #include "sluice/ioc/io_context.h"
 #include "sluice/ioc/io_cq_links.h"
+#include "sluice/ioc/io_cq_stats.h"
 #include "sluice/ioc/request.h"
 #include "sluice/ioc/slot_counter.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
 #include "sluice/wq/io_wq.h"
+#include "sluice/wq/wq_timer.h"
 
 namespace sluice {
 
 struct request_queue_options {
   std::uint32_t depth = 256;          // requests under way at once
-  std::uint32_t max_waiting = 65536;  // requests that wait for a slot
+  std::uint32_t max_waiting = 65536;  // requests that wait
+  // Bytes that one request moves on a worker before others have their turn. 0: all.
+  std::uint64_t quantum = 128 << 10;
+  // Requests handed to the io_wq at once. 0: three quarters of its bound workers as they are now, at least 1. A device
+  // that blocks all its requests so leaves the others a quarter, and a device that is alone nearly all. To survive n
+  // dead devices at once give each less than 1/n.
+  std::uint32_t max_workers = 0;
+  // Seam, for elevators that look at the time; the same as the io_wq's. Null: the machine's. It outlives the queue.
+  clock_seam* clock = nullptr;
 };
 
 // Counted since the start. Figures of one queue are read one after the other, not at one instant.
 struct request_queue_stats {
   std::uint64_t inline_done = 0;  // completed inside submit
   std::uint64_t punted = 0;       // tried inside submit, went to a worker
-  std::uint64_t waited = 0;       // found no slot
+  std::uint64_t waited = 0;       // had to wait before they went anywhere
   std::uint64_t cancelled = 0;    // answered by cancel_owner without running
-  std::uint32_t in_flight = 0;    // now
+  std::uint64_t removed = 0;      // answered or interrupted by remove
+  std::uint64_t cut = 0;          // quanta after which a request went back to wait
+  std::uint64_t bytes = 0;        // moved
+  std::uint32_t in_flight = 0;    // now: being tried, handed to the io_wq, or in complete()
+  std::uint32_t on_workers = 0;   // now: of those, handed to the io_wq
+  std::uint32_t waiting = 0;      // now
+};
+
+// What became of the requests that a queue held when it was removed.
+struct removal_report {
+  std::size_t answered = 0;     // ran to their end, well or not
+  std::size_t cancelled = 0;    // answered with ENODEV without running (on): they waited, here or in the io_wq
+  std::size_t interrupted = 0;  // ran, were told to stop, and came back: ENODEV
+  std::size_t stuck = 0;        // still under way at the deadline; each completes once if it ever comes back
 };
 
 class request_queue : public kref<request_queue>,
                       public request_queue_links<io_cq, io_context, request_queue, os_sync> {
  public:
-  // Errors: EINVAL a limit of 0 or above slot_counter::limit; ENOMEM.
+  // Errors: EINVAL a limit of 0 or above slot_counter::limit / 2; ENOMEM.
   [[nodiscard]] static result<ref<request_queue>> create(io_wq& workers, request_queue_options options = {},
                                                          std::unique_ptr<elevator> order = nullptr);
 
@@ -75,9 +117,10 @@ class request_queue : public kref<request_queue>,
   // Issues a request on behalf of a context. Requires: the request is idle and complete; a count on the context.
   [[nodiscard]] result<issued> submit(request& issue, io_context& context) noexcept;
 
-  // Answers with ECANCELED the requests of one owner that do not run yet, here and in the io_wq (an owner is the same
-  // for all queues of one io_wq). Their complete() has returned when this does. Those that run finish as usual, only
-  // one that begins during the call may be asked to stop. Returns how many were answered. Requires: owner is not 0.
+  // Answers with ECANCELED the requests of one owner that do not run, here (waiting, also between two quanta) and in
+  // the io_wq (an owner is the same for all queues of one io_wq). Their complete() has returned when this does. Those
+  // that run finish as usual, only one that begins during the call may be asked to stop. Returns how many were
+  // answered. Requires: owner is not 0.
   std::size_t cancel_owner(std::uint64_t owner) noexcept;
 
   // Waits for a moment at which nothing is under way or waiting. Errors: ETIMEDOUT.
@@ -86,13 +129,42 @@ class request_queue : public kref<request_queue>,
   // call it again.
   [[nodiscard]] result<void> stop(steady_time deadline = no_deadline) noexcept;
 
-  // The io_cq of a context on this queue; made if there is none. Valid until either side ends (see io_cq.h).
-  // Errors: ESHUTDOWN the queue is stopped or the context has exited; ENOMEM.
+  // From its return on no request is tried and none begins to run; those that run go on to the end of their quantum.
+  // What is submitted waits. Nests: as many unquiesce() let it go on. Waits for attempts inside submits, which do not
+  // block. Errors: ETIMEDOUT: undone.
+  [[nodiscard]] result<void> quiesce(steady_time deadline = no_deadline) noexcept;
+  void unquiesce() noexcept;
+
+  // At its return all that was accepted before it is over; what is submitted meanwhile is held aside, in order, within
+  // max_waiting. Nests. Errors: ETIMEDOUT: undone.
+  [[nodiscard]] result<void> freeze(steady_time deadline = no_deadline) noexcept;
+  void unfreeze() noexcept;
+
+  // Another depth, at once: a greater one launches who waits, a smaller one lets nobody go until enough have ended. A
+  // submit that runs at the same time may still see the old one. Errors: EINVAL as in create.
+  [[nodiscard]] result<void> resize(std::uint32_t depth) noexcept;
+
+  // Another elevator (null: none), put in place while the queue is frozen; the io_cqs of the old one end. Errors:
+  // ETIMEDOUT, ENOMEM, ESHUTDOWN stopped, ENODEV removed: the queue keeps the old one.
+  [[nodiscard]] result<void> set_elevator(std::unique_ptr<elevator> order, steady_time deadline = no_deadline) noexcept;
+
+  // The device is gone. Refuses from now on; answers what waits, here and in the io_wq, with ENODEV; tells what runs to
+  // stop, and interrupts its system calls until it leaves them; waits until nothing is under way. The report accounts
+  // for every request that was accepted. May be called again: it waits on and reports the removal as a whole.
+  removal_report remove(steady_time deadline = no_deadline) noexcept;
+
+  // The io_cq of a context on this queue; made if there is none. Valid until either side ends (see io_cq.h), or
+  // set_elevator. Errors: ESHUTDOWN the queue is stopped or the context has exited; ENOMEM.
   [[nodiscard]] result<io_cq*> get_io_cq(io_context& context) noexcept;
   // lookup_io_cq(context): the same, or null if there is none (io_cq_links.h).
+  // What a context has used since it has an io_cq here; zeros if it has none.
+  [[nodiscard]] io_cq_stats stats_of(io_context& context) noexcept;
 
   [[nodiscard]] request_queue_stats stats() const noexcept;
-  [[nodiscard]] const elevator& order() const noexcept { return *order_; }
+  [[nodiscard]] std::uint32_t depth() const noexcept { return depth_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::uint32_t max_workers() const noexcept { return max_workers_; }
+  // Valid until set_elevator.
+  [[nodiscard]] const elevator& order() const noexcept;
   // Never the same for two queues of a process, also not one after the other.
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
@@ -101,52 +173,131 @@ class request_queue : public kref<request_queue>,
   template <class, class, class, class, std::size_t>
   friend class request_queue_links;
 
-  request_queue(io_wq& workers, request_queue_options options, std::unique_ptr<elevator> order) noexcept;
+  using fate = request::fate;
+
+  // What a submit comes to, at first.
+  enum class entry : std::uint8_t { tried, waits, lacks_pair, refused };
+  struct entered {
+    entry what = entry::refused;
+    int error = 0;        // refused
+    steady_time began{};  // tried: when the elevator let it go
+  };
+  // What a request under way holds.
+  enum class slot : std::uint8_t { taken, handed };
+
+  // The io_cq of requests whose context has none any more, and its context. Made when it is needed.
+  struct own_pair {
+    io_context* context = nullptr;
+    std::unique_ptr<io_cq> pair;
+  };
+
+  // Asks the elevator again when it said so.
+  struct cap_timer : wq_timer {
+    explicit cap_timer(request_queue& mine) noexcept : wq_timer(mine.workers_, fire), queue(mine) {}
+    static void fire(wq_timer& timer) noexcept;
+    request_queue& queue;
+  };
+
+  request_queue(io_wq& workers, const request_queue_options& options, std::unique_ptr<elevator> order) noexcept;
   ~request_queue();
 
   static void work_run(work& node, work_context& scope) noexcept;
   static void work_release(work& node) noexcept;
-  static const work_ops work_operations;
+  [[nodiscard]] fate run_quanta(request& mine, const work_context& scope) noexcept;
 
   [[nodiscard]] result<issued> submit_slow(request& issue, io_context& context) noexcept;
-  // Tries it, or sends it to the io_wq. The caller holds a slot for it, which goes with it or is given back.
-  [[nodiscard]] result<issued> start(request& issue, io_context& context) noexcept;
+  [[nodiscard]] entered enter_locked(request& issue, io_context& context, request_fifo& go) noexcept
+      SLUICE_REQUIRES(lock_);
+  // Tries it, and sends it to the io_wq if it would block. The caller holds a slot for it, which goes with it or is
+  // given back.
+  [[nodiscard]] result<issued> start(request& issue, io_context& context, steady_time began) noexcept;
+  // The same for one that was tried and would block, when it cannot be handed without the lock.
+  [[nodiscard]] result<issued> hand_or_wait(request& issue, io_context& context) noexcept;
+  [[nodiscard]] result<issued> send(request& issue) noexcept;
+  void end_attempt(request& over, steady_time began) noexcept;
   // The request is on its way: takes the counts that its end needs.
   void accept(request& issue, io_context& context) noexcept;
+  static void disown(request& issue) noexcept;
+
+  // Between two quanta.
+  void put_back(request& cut) noexcept;
   // The end of an accepted request: complete(), then whoever waits.
   void finish(request& answered) noexcept;
-  // Gives a slot back and launches who waited for it.
-  void finish_slot() noexcept;
-  // Sends requests that hold slots to the io_wq until one is accepted; those that are refused end here.
-  void launch(request* next) noexcept;
-  // Gives a slot back. Returns the request that takes it, or null.
-  [[nodiscard]] request* give_slot() noexcept;
-  [[nodiscard]] request* next_locked() noexcept SLUICE_REQUIRES(lock_);
-  // Lets the lock-free path in again if nothing needs the lock.
+  void answer(request& over, slot held, request_fifo& go) noexcept;
+  // Ends those that were taken out of the elevator, and hold slots, with an error.
+  void answer_all(request_fifo& taken, int error) noexcept;
+  // Sends requests that are handed to the io_wq; those that it refuses end here, and others take their slots.
+  void launch(request_fifo& go) noexcept;
+
+  // Lets go whom slots, workers and the elevator allow; they are handed, but for `mine`. Returns whether that is one.
+  bool collect_locked(request_fifo& go, const request* mine = nullptr) noexcept SLUICE_REQUIRES(lock_);
+  // A slot was given back: who goes now, and the io_cqs that end with a removed queue's last request.
+  [[nodiscard]] io_cq* gave_locked(request_fifo& go) noexcept SLUICE_REQUIRES(lock_);
+  void insert_locked(request& waiting, steady_time now) noexcept SLUICE_REQUIRES(lock_);
+  void served_locked(request& over, steady_time now) noexcept SLUICE_REQUIRES(lock_);
+  // Lets the lock-free path in again if nothing needs the lock; tells workers, and who waits, what has changed.
   void settle_locked() noexcept SLUICE_REQUIRES(lock_);
+  // The elevator's time.
+  [[nodiscard]] steady_time now_locked() const noexcept SLUICE_REQUIRES(lock_);
+  [[nodiscard]] std::uint32_t waiting_locked() const noexcept SLUICE_REQUIRES(lock_) { return queued_ + held_count_; }
+  // Nothing is under way or waits, but for what a freeze holds aside.
+  [[nodiscard]] bool idle_locked() const noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] bool wait_idle_locked(steady_time deadline) noexcept SLUICE_REQUIRES(lock_);
+  [[nodiscard]] bool wait_empty_locked(steady_time deadline) noexcept SLUICE_REQUIRES(lock_);
+  // The elevator may have more to give.
+  void look_again() noexcept;
+  // What freeze held aside goes on.
+  void let_held_go() noexcept;
+  [[nodiscard]] ref<io_context> insert_held_locked(bool& lacks_pair, request_fifo& failed) noexcept
+      SLUICE_REQUIRES(lock_);
+  [[nodiscard]] io_cq* own_pair_locked() noexcept SLUICE_REQUIRES(lock_);
+  static void free_own_pair(own_pair own) noexcept;
 
   // An io_cq leaves: the elevator is told.
   void io_cq_exits_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_) { order_->exit_io_cq_locked(pair); }
 
   // Constant after construction.
   io_wq& workers_;
-  const request_queue_options options_;
+  const std::uint32_t max_waiting_;
+  const std::uint32_t max_workers_;
+  const std::uint64_t quantum_;
+  clock_seam& clock_;
   const std::uint64_t id_;
-  const std::unique_ptr<elevator> order_;  // the pointer; the elevator itself is guarded by lock_
+  const work_ops work_operations_{work_run, work_release};  // one per queue: by it a cancel finds the queue's works
 
   // Synchronise themselves. A line of their own: every submit writes the slots.
   alignas(64) slot_counter slots_;
+  std::atomic<std::uint32_t> depth_;  // written under lock_
+  // What a worker must know at the end of a quantum; written under lock_.
+  static constexpr std::uint32_t others_wait = 1;
+  static constexpr std::uint32_t is_quiesced = 2;
+  static constexpr std::uint32_t is_removed = 4;
+  std::atomic<std::uint32_t> urgent_{0};
   std::atomic<std::uint64_t> inline_done_{0};
+  std::atomic<std::uint64_t> bytes_{0};
   std::atomic<std::uint64_t> punted_{0};
   std::atomic<std::uint64_t> waited_{0};
   std::atomic<std::uint64_t> cancelled_{0};
 
   // lock_, the queue's lock, is the base's.
-  cond_var idle_;
-  std::uint32_t waiting_ SLUICE_GUARDED_BY(lock_) = 0;   // requests in the elevator
-  std::uint32_t drainers_ SLUICE_GUARDED_BY(lock_) = 0;  // threads that wait for idle
+  cond_var changed_;
+  std::unique_ptr<elevator> order_ SLUICE_GUARDED_BY(lock_);
+  bool paired_ SLUICE_GUARDED_BY(lock_) = false;  // the elevator wants io_cqs
   bool stopped_ SLUICE_GUARDED_BY(lock_) = false;
+  bool removed_ SLUICE_GUARDED_BY(lock_) = false;             // and stopped
+  std::uint32_t queued_ SLUICE_GUARDED_BY(lock_) = 0;         // requests in the elevator
+  std::uint32_t held_count_ SLUICE_GUARDED_BY(lock_) = 0;     // in held_
+  std::uint32_t idle_waits_ SLUICE_GUARDED_BY(lock_) = 0;     // threads that wait for idle
+  std::uint32_t quiesce_waits_ SLUICE_GUARDED_BY(lock_) = 0;  // threads that wait for attempts
+  std::uint32_t freezers_ SLUICE_GUARDED_BY(lock_) = 0;
+  std::uint32_t quiescers_ SLUICE_GUARDED_BY(lock_) = 0;
+  request_fifo held_ SLUICE_GUARDED_BY(lock_);                  // came while frozen
+  steady_time asks_at_ SLUICE_GUARDED_BY(lock_) = no_deadline;  // the timer is armed for
+  std::uint64_t cut_ SLUICE_GUARDED_BY(lock_) = 0;
+  removal_report removal_ SLUICE_GUARDED_BY(lock_);
+  own_pair own_ SLUICE_GUARDED_BY(lock_);
+
+  cap_timer timer_;
 };
 
 }  // namespace sluice
