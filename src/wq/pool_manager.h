@@ -299,7 +299,9 @@ bool basic_pool<Sync>::manager_step() noexcept {
     repeat_interrupts();
     wake_at = std::min(wake_at, now + tick);
   }
-  static_cast<void>(manager_word_.park_until(std::min(wake_at, alarm_at)));
+  if (alarm_at > now) {  // else some are due still
+    static_cast<void>(manager_word_.park_until(std::min(wake_at, alarm_at)));
+  }
   return false;
 }
 
