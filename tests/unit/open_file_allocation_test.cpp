@@ -1,11 +1,16 @@
 // Goal: the way of a request allocates nothing in the steady state: inline, punted, waiting for a slot.
 // Method: this program's operator new counts, for all threads; some rounds warm up, the next ones must not count.
+#include <unistd.h>
+
+#include <array>
 #include <cstdlib>
+#include <fstream>
 #include <new>
 
+#include "sluice/device/file_device.h"
 #include "sluice/device/memory_device.h"
 
-#include "support/io_helpers.h"
+#include "support/queue_helpers.h"
 
 namespace {
 
@@ -98,11 +103,12 @@ std::uint64_t allocations_of(std::vector<std::unique_ptr<circling>>& requests, o
 
 // What a pool may still do while it settles (start a worker, grow a table) it does in the first rounds: the last of
 // some rounds must be free of allocations.
-void expect_none(io_op op, io_flags flags, const ref<sluice::device>& target, request_queue_options options) {
+void expect_none(io_op op, io_flags flags, const ref<sluice::device>& target, request_queue_options options,
+                 std::unique_ptr<elevator> order = nullptr) {
 #if SLUICE_REF_TRACKER
   GTEST_SKIP() << "the reference tracker allocates a record per count";
 #endif
-  test::io_bench bench(options, 2);
+  test::io_bench bench(options, 2, std::move(order));
   const ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_write).value();
   std::vector<std::unique_ptr<circling>> requests;
   for (int i = 0; i < 8; ++i) {
@@ -127,6 +133,36 @@ TEST(OpenFileAllocation, NoneByAWorker) {
 
 TEST(OpenFileAllocation, NoneWhileWaitingForASlot) {
   expect_none(io_op::read, io_flags::no_inline, memory_device::create(1 << 20).value(), {.depth = 2});
+}
+
+TEST(OpenFileAllocation, NoneBetweenQuanta) {
+  expect_none(io_op::read, io_flags::no_inline, memory_device::create(1 << 20).value(), {.depth = 2, .quantum = 100});
+}
+
+TEST(OpenFileAllocation, NoneInlineWithPairs) {
+  test::elevator_log log;
+  expect_none(io_op::read, io_flags::none, memory_device::create(1 << 20).value(), {},
+              std::make_unique<test::watching_elevator>(log));
+}
+
+TEST(OpenFileAllocation, NoneWithPairsWhileWaitingAndBetweenQuanta) {
+  test::elevator_log log;
+  expect_none(io_op::read, io_flags::no_inline, memory_device::create(1 << 20).value(), {.depth = 2, .quantum = 100},
+              std::make_unique<test::watching_elevator>(log));
+}
+
+TEST(OpenFileAllocation, NoneForBufferedWritesToAFile) {
+  const std::string path = testing::TempDir() + "/sluice_allocation_" + std::to_string(::getpid());
+  {
+    std::ofstream made(path);
+    made << std::string(1 << 16, 'x');
+  }
+  const ref<sluice::device> file = file_device::create(path, access_mode::read_write).value();
+  for (const io_flags flags : {io_flags::none, io_flags::no_inline}) {
+    test::elevator_log log;
+    expect_none(io_op::write, flags, file, {.quantum = 100}, std::make_unique<test::watching_elevator>(log));
+  }
+  ::unlink(path.c_str());
 }
 
 }  // namespace

@@ -1,0 +1,298 @@
+// request_queue between its requests: quanta, a cap's time, what an elevator is told, figures per context. Gates hold
+// requests; the clock is the test's own where time matters.
+#include <semaphore>
+
+#include "support/queue_helpers.h"
+
+namespace {
+
+using namespace sluice;
+using std::chrono::hours;
+using test::probe_request;
+
+TEST(RequestQueueFlow, ASmallRequestWaitsForAQuantumOfALargeOne) {
+  test::io_bench bench({.depth = 1, .quantum = 1000}, 1);
+  test::barrier_gate gate;
+  gate.shut();
+  std::vector<int> order;  // the depth is 1
+  probe_request large(&gate), small;
+  large.has_bytes(10'000);
+  large.in_run = [&](cancel_probe) { order.push_back(1); };
+  small.in_run = [&](cancel_probe) { order.push_back(2); };
+  ASSERT_TRUE(bench.queue->submit(large, *bench.context).has_value());
+  gate.await_arrivals(1);
+  ASSERT_TRUE(bench.queue->submit(small, *bench.context).has_value());
+  gate.open();
+  EXPECT_EQ(large.wait(), 2);
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1}));
+  EXPECT_EQ(large.completions.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(bench.queue->stats().cut, 1U) << "alone, it goes on in the worker";
+  EXPECT_EQ(bench.queue->stats().bytes, 10'000U);
+}
+
+TEST(RequestQueueFlow, AQuantumOf0CutsNothing) {
+  test::io_bench bench({.depth = 1, .quantum = 0}, 1);
+  test::barrier_gate gate;
+  gate.shut();
+  probe_request large(&gate), small;
+  large.has_bytes(1U << 30);
+  ASSERT_TRUE(bench.queue->submit(large, *bench.context).has_value());
+  gate.await_arrivals(1);
+  ASSERT_TRUE(bench.queue->submit(small, *bench.context).has_value());
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(large.runs.load(std::memory_order_seq_cst), 1);
+}
+
+TEST(RequestQueueFlow, LargeRequestsTakeTurns) {
+  test::io_bench bench({.depth = 1, .quantum = 100}, 1);
+  test::barrier_gate gate;
+  gate.shut();
+  std::vector<int> order;
+  probe_request all[3] = {probe_request(&gate), probe_request(&gate), probe_request(&gate)};
+  for (int i = 0; i < 3; ++i) {
+    all[i].has_bytes(300);
+    all[i].in_run = [&order, i](cancel_probe) { order.push_back(i); };
+    ASSERT_TRUE(bench.queue->submit(all[i], *bench.context).has_value());
+  }
+  gate.await_arrivals(1);
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 0, 1, 2, 0, 1, 2}));
+}
+
+TEST(RequestQueueFlow, BetweenTwoQuantaARequestCanBeCancelled) {
+  test::io_bench bench({.depth = 1, .quantum = 100}, 1);
+  test::barrier_gate gate, second;
+  gate.shut();
+  second.shut();
+  probe_request large(&gate, 7), small(&second);
+  large.has_bytes(300);
+  ASSERT_TRUE(bench.queue->submit(large, *bench.context).has_value());
+  gate.await_arrivals(1);
+  ASSERT_TRUE(bench.queue->submit(small, *bench.context).has_value());
+  gate.open();
+  second.await_arrivals(1);  // so `large` waits
+  EXPECT_EQ(bench.queue->cancel_owner(7), 1U);
+  EXPECT_EQ(large.result(), -ECANCELED);
+  EXPECT_EQ(large.bytes_left(), 200U);
+  second.open();
+  EXPECT_EQ(small.wait(), 2);
+}
+
+// A transfer through an open file arrives whole, however it is cut.
+TEST(RequestQueueFlow, AnOpenFilesTransferArrivesWholeThroughItsQuanta) {
+  auto [target, device] = test::make_gated_device(1 << 20);
+  test::io_bench bench({.depth = 1, .quantum = 4096}, 2);
+  const ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_write).value();
+  device->inline_bytes.store(1000, std::memory_order_seq_cst);  // the attempt moves a part as well
+  test::awaited_request writes, reads, small;
+  test::fill(writes, io_op::write, 512, 100'000);
+  for (std::size_t i = 0; i < writes.space.size(); ++i) {
+    writes.space[i] = static_cast<std::byte>(i * 7);
+  }
+  test::fill(small, io_op::flush, 0, 0);
+  device->gate.shut();
+  ASSERT_EQ(file->submit(writes, *bench.context).value(), issued::queued);
+  device->gate.await_arrivals(1);
+  ASSERT_EQ(file->submit(small, *bench.context).value(), issued::queued);
+  device->gate.open();
+  EXPECT_EQ(writes.wait(), 100'000);
+  EXPECT_EQ(small.wait(), 0);
+  EXPECT_EQ(device->operations.load(std::memory_order_seq_cst), 26) << "99 000 bytes in 25 quanta, and the flush";
+  test::fill(reads, io_op::read, 512, 100'000, io_flags::no_inline);
+  ASSERT_EQ(file->submit(reads, *bench.context).value(), issued::queued);
+  EXPECT_EQ(reads.wait(), 100'000);
+  EXPECT_EQ(reads.space, writes.space);
+}
+
+TEST(RequestQueueFlow, AnErrorInAQuantumEndsTheRequest) {
+  auto [target, device] = test::make_gated_device(1 << 20);
+  test::io_bench bench({.quantum = 4096}, 2);
+  const ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_write).value();
+  device->next_error.store(EIO, std::memory_order_seq_cst);
+  test::awaited_request reads;
+  test::fill(reads, io_op::read, 0, 100'000);
+  ASSERT_EQ(file->submit(reads, *bench.context).value(), issued::queued);
+  EXPECT_EQ(reads.wait(), -EIO);
+  EXPECT_EQ(device->operations.load(std::memory_order_seq_cst), 1);
+}
+
+// What elevator.h promises: each that is let go is served once, with what it moved.
+TEST(RequestQueueFlow, AnElevatorIsAskedAndToldOfEverything) {
+  test::elevator_log log;
+  auto made = std::make_unique<test::watching_elevator>(log);
+  test::watching_elevator& order = *made;
+  test::io_bench bench({.depth = 1, .quantum = 100}, 1, std::move(made));
+  probe_request quick;
+  quick.inline_ok = true;
+  quick.has_bytes(50);
+  EXPECT_EQ(bench.queue->submit(quick, *bench.context).value(), issued::completed);
+  EXPECT_EQ(log.asked, 1);
+  EXPECT_EQ(log.served, 1);
+  EXPECT_EQ(log.bytes, 50U);
+  EXPECT_EQ(log.inserted, 0) << "let go without being inserted";
+
+  order.refuses.store(true, std::memory_order_seq_cst);
+  quick.has_bytes(50);
+  EXPECT_EQ(bench.queue->submit(quick, *bench.context).value(), issued::completed) << "inserted, picked, tried";
+  EXPECT_EQ(log.inserted, 1);
+  EXPECT_EQ(log.picked, 1);
+  EXPECT_EQ(log.served, 2);
+  order.refuses.store(false, std::memory_order_seq_cst);
+
+  test::barrier_gate gate;
+  gate.shut();
+  probe_request large(&gate), small(&gate);
+  large.has_bytes(250);
+  ASSERT_TRUE(bench.queue->submit(large, *bench.context).has_value());
+  gate.await_arrivals(1);
+  ASSERT_TRUE(bench.queue->submit(small, *bench.context).has_value());
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(log.inserted_again, 1);
+  EXPECT_EQ(log.asked + log.picked, log.served + 1) << "the first no was one question more";
+  EXPECT_EQ(log.bytes, 350U);
+}
+
+// A request that is tried and finds all workers taken goes back, charged with what the attempt moved.
+TEST(RequestQueueFlow, WithoutAWorkerItIsServedAndInserted) {
+  test::elevator_log log;
+  test::io_bench bench({.depth = 8, .max_workers = 1}, 4, std::make_unique<test::watching_elevator>(log));
+  test::barrier_gate gate;
+  gate.shut();
+  probe_request running(&gate), waits;
+  ASSERT_TRUE(bench.queue->submit(running, *bench.context).has_value());
+  gate.await_arrivals(1);
+  ASSERT_EQ(bench.queue->submit(waits, *bench.context).value(), issued::queued);
+  EXPECT_EQ(waits.tries.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(bench.queue->stats().waiting, 1U);
+  EXPECT_EQ(bench.queue->stats().in_flight, 1U);
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(log.inserted, 1);
+  EXPECT_EQ(log.served, 3);
+}
+
+// Time that the test moves; the manager looks when a timer that is first wakes it.
+struct test_clock final : clock_seam {
+  steady_time now() noexcept override { return steady_time(steady_time::duration(at.load(std::memory_order_seq_cst))); }
+  std::atomic<std::int64_t> at{std::chrono::steady_clock::now().time_since_epoch().count()};
+};
+
+void make_manager_look(io_wq& wq) {
+  struct poke : wq_timer {
+    explicit poke(io_wq& on)
+        : wq_timer(on, [](wq_timer& timer) noexcept { static_cast<poke&>(timer).over.release(); }) {}
+    std::binary_semaphore over{0};
+  };
+  poke first(wq);
+  first.arm({});
+  first.over.acquire();
+  first.disarm_and_wait();
+}
+
+TEST(RequestQueueFlow, ACapsTimeComesWithoutAnybodysHelp) {
+  test_clock clock;
+  const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .clock = &clock}).value();
+  test::elevator_log log;
+  auto made = std::make_unique<test::watching_elevator>(log);
+  test::watching_elevator& order = *made;
+  const ref<request_queue> queue = request_queue::create(*wq, {.clock = &clock}, std::move(made)).value();
+  task self;
+  const ref<io_context> context = self.get_task_io_context(task_side::current).value();
+  order.refuses.store(true, std::memory_order_seq_cst);
+  order.not_before.store(clock.now() + hours(1), std::memory_order_seq_cst);
+  probe_request capped[3];
+  for (probe_request& each : capped) {
+    EXPECT_EQ(queue->submit(each, *context).value(), issued::queued);
+  }
+  make_manager_look(*wq);
+  EXPECT_EQ(queue->stats().waiting, 3U);
+  EXPECT_EQ(capped[0].runs.load(std::memory_order_seq_cst), 0);
+  clock.at.fetch_add(std::chrono::nanoseconds(hours(1)).count(), std::memory_order_seq_cst);
+  make_manager_look(*wq);
+  for (probe_request& each : capped) {
+    EXPECT_EQ(each.wait(), 2);
+  }
+  ASSERT_TRUE(queue->drain().has_value());
+  const io_cq_stats used = queue->stats_of(*context);
+  EXPECT_EQ(used.waits, 3U);
+  EXPECT_EQ(used.waited, 3 * hours(1));
+  ASSERT_TRUE(queue->stop().has_value());
+  static_cast<void>(wq->stop(stop_policy::run_queued));
+}
+
+// The real clock, the real manager: a cap of a moment.
+TEST(RequestQueueFlow, CappedRequestsGoWhenTheMachinesClockSaysSo) {
+  test::elevator_log log;
+  auto made = std::make_unique<test::watching_elevator>(log);
+  test::watching_elevator& order = *made;
+  test::io_bench bench({}, 1, std::move(made));
+  order.refuses.store(true, std::memory_order_seq_cst);
+  for (int i = 0; i < 20; ++i) {
+    order.not_before.store(clock_seam::real().now() + std::chrono::microseconds(100 * i), std::memory_order_seq_cst);
+    probe_request capped;
+    if (bench.queue->submit(capped, *bench.context).value() == issued::queued) {
+      EXPECT_EQ(capped.wait(), 2);
+    }
+  }
+  ASSERT_TRUE(bench.queue->drain().has_value());
+}
+
+TEST(RequestQueueFlow, AQueueMayGoWithItsTimerArmed) {
+  test_clock clock;
+  const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .clock = &clock}).value();
+  test::elevator_log log;
+  auto made = std::make_unique<test::watching_elevator>(log);
+  test::watching_elevator& order = *made;
+  ref<request_queue> queue = request_queue::create(*wq, {.clock = &clock}, std::move(made)).value();
+  task self;
+  const ref<io_context> context = self.get_task_io_context(task_side::current).value();
+  order.refuses.store(true, std::memory_order_seq_cst);
+  order.not_before.store(clock.now() + hours(1), std::memory_order_seq_cst);
+  probe_request capped;
+  ASSERT_TRUE(queue->submit(capped, *context).has_value());
+  EXPECT_EQ(queue->remove().cancelled, 1U);
+  queue.reset();
+  clock.at.fetch_add(std::chrono::nanoseconds(hours(2)).count(), std::memory_order_seq_cst);
+  make_manager_look(*wq);
+  static_cast<void>(wq->stop(stop_policy::run_queued));
+}
+
+TEST(RequestQueueFlow, EachContextsUseIsCounted) {
+  test::elevator_log log;
+  test::io_bench bench({.depth = 1, .quantum = 100}, 1, std::make_unique<test::watching_elevator>(log));
+  task other;
+  const ref<io_context> stranger = other.get_task_io_context(task_side::current).value();
+  EXPECT_EQ(bench.queue->stats_of(*stranger).operations, 0U);
+  test::barrier_gate gate;
+  gate.shut();
+  probe_request quick, large(&gate), theirs;
+  quick.inline_ok = true;
+  quick.has_bytes(10);
+  ASSERT_TRUE(bench.queue->submit(quick, *bench.context).has_value());
+  large.has_bytes(250);
+  ASSERT_TRUE(bench.queue->submit(large, *bench.context).has_value());
+  gate.await_arrivals(1);
+  theirs.has_bytes(7);
+  ASSERT_TRUE(bench.queue->submit(theirs, *stranger).has_value());
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  const io_cq_stats ours = bench.queue->stats_of(*bench.context);
+  EXPECT_EQ(ours.operations, 2U);
+  EXPECT_EQ(ours.bytes, 260U);
+  EXPECT_EQ(ours.inline_done, 1U);
+  EXPECT_EQ(ours.waits, 1U) << "between its first and its second quantum";
+  const io_cq_stats its = bench.queue->stats_of(*stranger);
+  EXPECT_EQ(its.operations, 1U);
+  EXPECT_EQ(its.bytes, 7U);
+  EXPECT_EQ(its.waits, 1U);
+  EXPECT_GE(its.waited.count(), 0);
+  const request_queue_stats all = bench.queue->stats();
+  EXPECT_EQ(all.bytes, 267U);
+  EXPECT_EQ(all.inline_done, 1U);
+}
+
+}  // namespace
