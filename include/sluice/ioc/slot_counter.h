@@ -57,9 +57,9 @@ class basic_slot_counter {
       if ((seen & frozen_bit) != 0 || (seen >> 32) >= most) {
         return false;
       }
-      // relaxed is enough for the counts; release keeps what the attempt did before whoever freezes.
+      // acquire pairs with the release of the give that made room; release keeps the attempt before whoever freezes.
     } while (
-        !word_.compare_exchange_weak(seen, seen + one_handed, std::memory_order_release, std::memory_order_relaxed));
+        !word_.compare_exchange_weak(seen, seen + one_handed, std::memory_order_acq_rel, std::memory_order_relaxed));
     return true;
   }
 
