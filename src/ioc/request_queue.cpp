@@ -58,10 +58,11 @@ request_queue::request_queue(io_wq& workers, const request_queue_options& option
 }
 
 request_queue::~request_queue() {
-  timer_.disarm_and_wait();
   own_pair own;
+  bool timed = false;
   {
     scoped_lock hold(lock_);
+    timed = timed_;
     SLUICE_CHECK_OP(slots_.count(), ==, 0U);
     SLUICE_CHECK(order_->empty_locked() && held_.empty(), "a request queue is freed while requests wait in it");
     SLUICE_CHECK(!has_io_cqs_locked(), "stop() a queue whose elevator keeps io_cqs before its last put");
@@ -69,6 +70,9 @@ request_queue::~request_queue() {
     if (own.pair != nullptr) {
       order_->exit_io_cq_locked(*own.pair);
     }
+  }
+  if (timed) {
+    timer_.disarm_and_wait();
   }
   free_own_pair(std::move(own));
 }
@@ -279,6 +283,7 @@ bool request_queue::collect_locked(request_fifo& go, const request* mine) noexce
     if (pick.next == nullptr) {
       if (pick.ask_again < asks_at_) {
         asks_at_ = pick.ask_again;
+        timed_ = true;
         timer_.arm(asks_at_);
       }
       break;

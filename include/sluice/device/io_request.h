@@ -17,7 +17,7 @@
 // Blocking:       done() runs on a worker or on somebody's reactor: it must not block, nor wait for a queue to drain.
 // Ordering:       requests in flight at once have no order among each other, also when their ranges overlap.
 // Limits:         length of read and write ≤ device::max_transfer; of the others the size of the device.
-// Cost:           no allocation. 160 bytes.
+// Cost:           no allocation. 176 bytes.
 // Invariants:     W1 C8 D2
 #pragma once
 

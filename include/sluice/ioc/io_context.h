@@ -22,7 +22,7 @@
 // Ordering:       what was done under an active count is visible to the exit of the io_cqs; under any count, to the
 //                 destructor.
 // Errors:         none. Underflow is a check.
-// Limits:         2^31 - 1 counts. 96 bytes, and an io_cq of 64 and what its elevator adds per queue that wants one.
+// Limits:         2^31 - 1 counts. 96 bytes, and an io_cq of 104 and what its elevator adds per queue that wants one.
 // Invariants:     O1 O2 O8 O9
 #pragma once
 

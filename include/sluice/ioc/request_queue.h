@@ -293,6 +293,7 @@ class request_queue : public kref<request_queue>,
   std::uint32_t quiescers_ SLUICE_GUARDED_BY(lock_) = 0;
   request_fifo held_ SLUICE_GUARDED_BY(lock_);                  // came while frozen
   steady_time asks_at_ SLUICE_GUARDED_BY(lock_) = no_deadline;  // the timer is armed for
+  bool timed_ SLUICE_GUARDED_BY(lock_) = false;                 // the timer was armed once
   std::uint64_t cut_ SLUICE_GUARDED_BY(lock_) = 0;
   removal_report removal_ SLUICE_GUARDED_BY(lock_);
   own_pair own_ SLUICE_GUARDED_BY(lock_);
