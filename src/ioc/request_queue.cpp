@@ -214,7 +214,11 @@ result<issued> request_queue::hand_or_wait(request& issue, io_context& context) 
       settle_locked();
     } else {
       const steady_time now = now_locked();
-      served_locked(issue, now);
+      if (issue.pair_ != nullptr && issue.bytes_left_ == issue.left_at_start_) {
+        order_->take_back_locked(issue, issue.pair_, now);
+      } else {
+        served_locked(issue, now);
+      }
       slots_.give_locked();
       if (error == 0) {
         accept(issue, context);

@@ -96,6 +96,11 @@ class elevator {
   // that goes back untouched). For one that was done inside submit, `now` is when it was let go.
   virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                              steady_time /*now*/) noexcept {}
+  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked follows, unless
+  // the request is refused.
+  virtual void take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
+    served_locked(untouched, pair, 0, now);
+  }
   [[nodiscard]] virtual bool empty_locked() const noexcept = 0;
   // Gives up all waiting requests of one owner, or all there are. They are not served. Returns how many.
   virtual std::size_t extract_owner_locked(std::uint64_t owner, request_fifo& into) noexcept = 0;
