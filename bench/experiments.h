@@ -8,6 +8,8 @@
 
 namespace bench {
 
+// bench/fair.cpp
+report run_fair();
 // bench/identity.cpp
 report run_identity();
 // bench/ref.cpp
@@ -38,6 +40,9 @@ inline constexpr std::array experiments{
                &run_blocked},
     experiment{"scale", "ten million works, a million keys, ten thousand workers, sixteen submitters, eight nodes",
                &run_scale},
+    experiment{"fair",
+               "a light client beside heavy ones, shares by weight, a dead device beside files: elevator fair and none",
+               &run_fair},
     experiment{"storm", "a hundred million works of every kind, cancels and faults; ten thousand reads taken back",
                &run_storm},
 };
