@@ -20,6 +20,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "sluice/device/file_device.h"
+#include "sluice/ioc/fair.h"
 #include "sluice/ioc/request_queue.h"
 #include "sluice/wq/io_wq.h"
 
@@ -50,7 +51,16 @@ void raise_descriptor_limit() {
 
 std::string open_advice(const std::error_code& error, const serve_options& options) {
   const bool denied = error == std::errc::permission_denied || error == std::errc::read_only_file_system;
-  return denied && !options.read_only ? " (--read-only serves what may not be written)" : "";
+  if (denied && !options.read_only) {
+    return " (--read-only serves what may not be written)";
+  }
+  if (options.direct && error == std::errc::operation_not_supported) {
+    return " (its file system has no direct I/O: serve it without --direct)";
+  }
+  if (options.direct && error == std::errc::invalid_argument) {
+    return " (to write with --direct its size must be a multiple of its file system's block)";
+  }
+  return "";
 }
 
 // What clients see: the file's name without its place, which is the server's own affair.
@@ -62,7 +72,8 @@ std::string describe(const std::string& path) {
 ref<nbd::exported> make_export(const std::string& argument, const serve_options& options, io_wq& workers) {
   export_argument parts = split_export(argument);
   const access_mode mode = options.read_only ? access_mode::read_only : access_mode::read_write;
-  result<ref<device>> file = file_device::create(parts.path, mode);
+  const file_caching caching = options.direct ? file_caching::direct : file_caching::page_cache;
+  result<ref<device>> file = file_device::create(parts.path, mode, {.caching = caching});
   if (!file) {
     throw nbd::setup_error(
         fmt::format("cannot serve '{}': {}{}", parts.path, file.error().message(), open_advice(file.error(), options)));
@@ -70,7 +81,8 @@ ref<nbd::exported> make_export(const std::string& argument, const serve_options&
   // All that all clients may have under way fits: a client never gets an error because of the others.
   constexpr auto most =
       static_cast<std::uint32_t>(nbd::server_options{}.max_connections * nbd::connection::max_requests);
-  result<ref<request_queue>> queue = request_queue::create(workers, {.max_waiting = most});
+  result<ref<request_queue>> queue = request_queue::create(
+      workers, {.max_waiting = most}, options.elevator == "fair" ? make_fair_elevator() : make_none_elevator());
   if (!queue) {
     throw nbd::setup_error(fmt::format("cannot make a queue for '{}': {}", parts.path, queue.error().message()));
   }
@@ -194,6 +206,13 @@ std::function<int()> add_serve(CLI::App& program, standard_streams given) {
       ->type_name("ADDR:PORT")
       ->allow_extra_args(false);
   command->add_flag("--read-only", options->read_only, "Refuse every change");
+  command
+      ->add_option(
+          "--elevator", options->elevator,
+          "Who goes first where clients wait for a disk: none, as they come; fair, an equal share for each client")
+      ->check(CLI::IsMember(std::vector<std::string>{"none", "fair"}))
+      ->capture_default_str();
+  command->add_flag("--direct", options->direct, "Go past the page cache (O_DIRECT)");
   command->add_flag("--stdio", options->stdio, "Serve one client on standard input and output");
   command
       ->add_option("--handshake-timeout", options->handshake_timeout_s, "Seconds a client may take to choose an export")

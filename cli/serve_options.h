@@ -20,6 +20,8 @@ struct serve_options {
   std::vector<std::string> exports;
   bool read_only = false;
   bool stdio = false;
+  bool direct = false;            // past the page cache
+  std::string elevator = "none";  // or "fair"
   unsigned handshake_timeout_s = 30;
   unsigned drain_timeout_ms = 2500;
 };

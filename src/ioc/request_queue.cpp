@@ -265,6 +265,7 @@ result<issued> request_queue::send(request& issue) noexcept {
 
 void request_queue::accept(request& issue, io_context& context) noexcept {
   issue.set_ops(work_operations_);
+  issue.set_ioprio_class(context.get_ioprio().cls());
   issue.fate_ = fate::ended;
   issue.context_ = ref<io_context>::retain(&context);
   issue.queue_ = ref<request_queue>::retain(this);

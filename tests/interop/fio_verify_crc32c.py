@@ -1,18 +1,13 @@
 """Goal: nothing is lost or mixed up with 32 requests in flight. Method: fio's nbd engine writes blocks with a checksum,
 reads them back."""
-import re
-
-from support import SANITIZED, Failure, check, missing, need, run, tool
+from fio_runs import verify
+from support import SANITIZED, Failure, check, run
 
 SIZE = 16 if SANITIZED else 64  # MiB
 
 
 def fio(case, uri, *more):
-    need("fio")
-    if not re.search(r"^\s*nbd\s*$", tool("fio", "--enghelp"), re.M):
-        missing("fio's nbd engine")
-    tool("fio", "--name=verify", "--ioengine=nbd", f"--uri={uri}", f"--size={SIZE}M", "--iodepth=32", "--verify=crc32c",
-         "--verify_fatal=1", "--verify_state_save=0", "--randseed=7", *more, cwd=case.dir, seconds=240)
+    verify(case, uri, SIZE, *more)
 
 
 def unix_randwrite(case):

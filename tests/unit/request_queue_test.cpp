@@ -102,6 +102,27 @@ TEST(RequestQueue, HoldsTheRestInOrderWhenTheDepthIsReached) {
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4, 5}));
 }
 
+// The pool knows on whose behalf it works: with one worker the urgent context's request overtakes.
+TEST(RequestQueue, TheContextsClassDecidesWhoWaitsInThePool) {
+  test::io_bench bench({.depth = 8, .max_workers = 8}, 1);
+  test::barrier_gate gate;
+  gate.shut();
+  task urgent_task;
+  const ref<io_context> urgent = urgent_task.get_task_io_context(task_side::current).value();
+  urgent->set_ioprio({ioprio_class::rt, 0});
+  std::vector<std::string> order;  // written by the one worker only
+  probe_request holds(&gate), plain, first;
+  plain.then = [&](probe_request&) { order.emplace_back("plain"); };
+  first.then = [&](probe_request&) { order.emplace_back("urgent"); };
+  ASSERT_EQ(bench.queue->submit(holds, *bench.context).value(), issued::queued);
+  gate.await_arrivals(1);
+  ASSERT_EQ(bench.queue->submit(plain, *bench.context).value(), issued::queued);
+  ASSERT_EQ(bench.queue->submit(first, *urgent).value(), issued::queued);
+  gate.open();
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(order, (std::vector<std::string>{"urgent", "plain"}));
+}
+
 // W6: refused is untouched: no run, no callback.
 TEST(RequestQueue, RefusesBeyondMaxWaiting) {
   test::io_bench bench({.depth = 1, .max_waiting = 1}, 1);

@@ -14,6 +14,8 @@
 // request waits for a quantum of a large one, not for all of it. Requests with a key keep their order per quantum only:
 // between two quanta of one write another write of the same key may run.
 //
+// Whatever the elevator, a request without a key waits in the io_wq by its context's class of ioprio (work.h).
+//
 // Failure domain: at most max_workers requests are handed to the io_wq at once; further ones wait in the elevator, while
 // those that need no worker are still done inside submit. So a device that never answers holds its share of the workers
 // and no more.
