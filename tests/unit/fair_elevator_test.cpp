@@ -284,6 +284,21 @@ TEST(FairElevator, WhoMayGoGoesAndIsCharged) {
   EXPECT_EQ(bench.go(), 0);
 }
 
+TEST(FairElevator, WhoComesBackUntouchedStandsWhereItStood) {
+  fair_elevator_bench bench;
+  for (int i = 0; i < 8; ++i) {
+    bench.insert_many(bench.context(), 20);
+  }
+  io_cq* light = bench.context();
+  EXPECT_EQ(bench.share(light, 50), 0);
+  piece coming(1'000, 4096, 1);
+  ASSERT_TRUE(bench.order->may_go_locked(coming, light, bench.now));
+  bench.order->take_back_locked(coming, light, bench.now);
+  bench.order->insert_locked(coming, light);
+  EXPECT_EQ(bench.next(), &coming) << "no worker was free for it: it has had nothing";
+  bench.clear();
+}
+
 // Knows how many were over before it.
 struct ranked_request : test::awaited_request {
   explicit ranked_request(std::atomic<int>& over) : counter(over) {

@@ -1,11 +1,13 @@
 // elevator: in which order a request queue lets waiting requests go. Policy only: the queue counts slots and launches.
 //
 // A request that the elevator let go (a pick of next_locked, or a yes of may_go_locked) is out of it and under way. How
-// that ends is told exactly once, by served_locked; if there is more to do the request comes again after it:
+// that ends is told exactly once, by served_locked or take_back_locked; if there is more to do the request comes again
+// after it:
 //
 //   insert ─→ waits ─→ next_locked ─→ under way ─→ served ─→ over
 //     │                                  ↑             └───→ insert_again (its quantum is over) ─→ waits
-//     └─ may_go_locked: yes ─────────────┘             └───→ insert (tried inside submit, would block, no worker for it)
+//     └─ may_go_locked: yes ─────────────┘             └───→ insert (tried inside submit, would block, no worker for it;
+//                                                               taken back instead of served if it moved nothing)
 //
 // | io_cq_use | pair          | may_go_locked, served_locked | now                             |
 // |-----------|---------------|------------------------------|---------------------------------|
@@ -92,12 +94,12 @@ class elevator {
   virtual void insert_again_locked(request& waiting, io_cq* pair) noexcept = 0;
   // Gives the request that goes next.
   [[nodiscard]] virtual elevator_pick next_locked(steady_time now) noexcept = 0;
-  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush, a failure, or a request
-  // that goes back untouched). For one that was done inside submit, `now` is when it was let go.
+  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush, a failure, or one
+  // whose queue was quiesced before it ran). For one that was done inside submit, `now` is when it was let go.
   virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                              steady_time /*now*/) noexcept {}
-  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked follows, unless
-  // the request is refused.
+  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked follows,
+  // unless the request is refused.
   virtual void take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
     served_locked(untouched, pair, 0, now);
   }
