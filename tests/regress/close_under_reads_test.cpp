@@ -109,7 +109,7 @@ struct readers_under_way {
 };
 
 TEST(RegressCloseUnderReads, ReleaseRunsOnceAfterTheLastRead) {
-  test::io_bench bench({.depth = 8}, readers);
+  test::io_bench bench({.depth = 8, .max_workers = readers}, readers);
   auto* driver = new pipe_device;
   const ref<device> target = ref<device>::adopt(driver);
   ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_only).value();
@@ -140,7 +140,7 @@ TEST(RegressCloseUnderReads, ReleaseRunsOnceAfterTheLastRead) {
 
 // The same through a number, which is given to another file meanwhile: that one is not touched.
 TEST(RegressCloseUnderReads, TheNumberIsAnothersWhileTheOldReadsGoOn) {
-  test::io_bench bench({.depth = 8}, readers);
+  test::io_bench bench({.depth = 8, .max_workers = readers}, readers);
   auto* old_driver = new pipe_device;
   auto* new_driver = new pipe_device;
   const ref<device> old_target = ref<device>::adopt(old_driver), new_target = ref<device>::adopt(new_driver);
