@@ -17,7 +17,7 @@ constexpr io_op every_op[] = {io_op::read, io_op::write, io_op::flush, io_op::tr
 
 struct delay_bench : test::io_bench {
   delay_bench()
-      : io_bench({.depth = 16}, 8),
+      : io_bench({.depth = 16, .max_workers = 8}, 8),
         slow(delay_device::create(memory_device::create(1 << 20).value()).value()),
         file(open_file::open(slow, queue, access_mode::read_write).value()) {}
 
