@@ -27,7 +27,6 @@ namespace {
 using clock = std::chrono::steady_clock;
 using std::chrono::nanoseconds;
 
-constexpr std::chrono::microseconds light_pause{1500};
 constexpr std::chrono::milliseconds settling{40};
 constexpr std::uint64_t heavy_owner = 1;
 
@@ -172,9 +171,10 @@ void heavy_request::complete(sluice::request& base) noexcept {
 }
 
 // Sends, waits, thinks, until `end`. Returns the latencies in µs of what was over after `begin`.
-std::vector<double> be_light(scene& where, clock::time_point begin, clock::time_point end) {
+std::vector<double> be_light(scene& where, const load& what, clock::time_point begin, clock::time_point end) {
   sluice::task self;
   const sluice::ref<sluice::io_context> context = self.get_task_io_context(sluice::task_side::current).value();
+  context->set_weight(what.light_weight).value();
   light_request one;
   std::vector<double> took;
   for (clock::time_point sent = clock::now(); sent < end; sent = clock::now()) {
@@ -183,7 +183,9 @@ std::vector<double> be_light(scene& where, clock::time_point begin, clock::time_
     if (one.ended >= begin) {
       took.push_back(std::chrono::duration<double, std::micro>(one.ended - sent).count());
     }
-    sleep_until(clock::now() + light_pause);
+    if (what.light_pause.count() != 0) {
+      sleep_until(clock::now() + what.light_pause);
+    }
   }
   return took;
 }
@@ -197,7 +199,7 @@ outcome run_load(const load& what, std::chrono::milliseconds span) {
   std::vector<double> latencies;
   std::jthread light;
   if (what.light) {
-    light = std::jthread([&] { latencies = be_light(where, begin, end); });
+    light = std::jthread([&] { latencies = be_light(where, what, begin, end); });
   }
   sleep_until(begin);
   const std::chrono::nanoseconds cpu_before = cpu_time();

@@ -6,7 +6,8 @@
 //
 // Heavy clients have so many requests under way, each of which comes again from its own complete(): no thread drives them.
 // The light one has one, of 4 KiB, and thinks a while before the next; it asks for about half of an equal share among 65.
-// One without a pause would be no light client: it gets its share, which among 65 is a turn per round.
+// Or it comes back at once: then it asks for an eighth of the device, which beside 64 of its weight is more than its share,
+// and that is what it gets: a turn per round.
 #pragma once
 
 #include <chrono>
@@ -43,6 +44,8 @@ struct heavy_client {
 struct load {
   ordering order = ordering::fair;
   bool light = true;
+  std::chrono::microseconds light_pause{1500};
+  std::uint32_t light_weight = 100;
   std::vector<heavy_client> heavy;
 };
 
