@@ -81,8 +81,11 @@ ref<nbd::exported> make_export(const std::string& argument, const serve_options&
   // All that all clients may have under way fits: a client never gets an error because of the others.
   constexpr auto most =
       static_cast<std::uint32_t>(nbd::server_options{}.max_connections * nbd::connection::max_requests);
-  result<ref<request_queue>> queue = request_queue::create(
-      workers, {.max_waiting = most}, options.elevator == "fair" ? make_fair_elevator() : make_none_elevator());
+  // A disk that is alone need leave no workers to others.
+  const std::uint32_t share = options.exports.size() == 1 ? workers.max_workers(work_class::bound) : 0;
+  result<ref<request_queue>> queue =
+      request_queue::create(workers, {.max_waiting = most, .max_workers = share},
+                            options.elevator == "fair" ? make_fair_elevator() : make_none_elevator());
   if (!queue) {
     throw nbd::setup_error(fmt::format("cannot make a queue for '{}': {}", parts.path, queue.error().message()));
   }
