@@ -30,12 +30,19 @@ struct raced_file : sluice::open_life<raced_file, race::sync, one_stripe>,
     end_operation();
     return true;
   }
+  // Notes whether the count was taken after `closed` said that a close of the number had returned.
+  bool get_unless_zero() noexcept {
+    counted_late = closed != nullptr && closed->load(std::memory_order_acquire) == 1;
+    return open_life::get_unless_zero();
+  }
   void release_info() noexcept { info.write(0); }
   void free_memory() noexcept { retire({}, domain); }
 
   race::rcu& domain;
   race::plain<int> name;
   race::plain<int> info{1};
+  race::atomic<int>* closed = nullptr;
+  bool counted_late = false;  // of the one thread that looks up where `closed` is set
 };
 
 void raced_delete::operator()(raced_file* file) const noexcept {
@@ -83,6 +90,33 @@ TEST(RaceFileTable, LookupAgainstReuseOfTheNumber) {
     });
     run.after([=] {
       race::check(state->files.close(0).has_value(), "the new one is there");
+      state->dom.finish();
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// D4: somebody else keeps the file alive. A lookup that counted it after the close had returned looks at the number again
+// and does not give it: from that return on the number does not lead to the file.
+TEST(RaceFileTable, ACountTakenAfterTheCloseIsGivenBack) {
+  const race::report found = race::explore({.schedules = 30'000}, [](race::run& run) {
+    auto state = std::make_shared<world>();
+    auto closed = std::make_shared<race::atomic<int>>(0);
+    auto kept = std::make_shared<file_ref>(sluice::make_ref<raced_file>(state->dom, 1));
+    (*kept)->closed = closed.get();
+    race::check(state->files.install(*kept).value() == 0, "the first number");
+    run.thread([=] {
+      if (sluice::result<file_ref> got = state->files.lookup(0)) {
+        race::check(!(*got)->counted_late, "counted before the close returned");
+      }
+      state->dom.reclaim();
+    });
+    run.thread([=] {
+      race::check(state->files.close(0).has_value(), "it was there");
+      closed->store(1, std::memory_order_release);
+    });
+    run.after([=] {
+      kept->reset();
       state->dom.finish();
     });
   });
