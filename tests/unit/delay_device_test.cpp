@@ -2,6 +2,7 @@
 #include "sluice/device/delay_device.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "sluice/device/memory_device.h"
 
@@ -21,8 +22,9 @@ struct delay_bench : test::io_bench {
         slow(delay_device::create(memory_device::create(1 << 20).value()).value()),
         file(open_file::open(slow, queue, access_mode::read_write).value()) {}
 
+  // Each has a range of its own: several may be released at once.
   issued submit(test::awaited_request& request, io_op op) {
-    test::fill(request, op, 0, 4096);
+    test::fill(request, op, std::exchange(offset, offset + 4096), 4096);
     return file->submit(request, *context).value();
   }
 
@@ -33,6 +35,7 @@ struct delay_bench : test::io_bench {
 
   ref<delay_device> slow;
   ref<open_file> file;
+  std::uint64_t offset = 0;
 };
 
 TEST(DelayDevice, WithoutADelayItIsItsTarget) {
