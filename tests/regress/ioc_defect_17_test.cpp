@@ -1,34 +1,18 @@
 // Defect 17 of the original, in two halves: fork's copy of a priority returned success when the allocation had failed;
 // and a queue's removal edited the lists of io_cqs without the queue's lock.
 #include <cstdlib>
-#include <new>
 
 #include "support/io_helpers.h"
+#include "support/own_new.h"
 
 namespace {
 
 std::atomic<bool> no_memory{false};
 
-void* block_of(std::size_t bytes) {
-  return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
-}
-
 }  // namespace
 
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  if (void* made = block_of(bytes)) {
-    return made;
-  }
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return block_of(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
+void* test::block_of(std::size_t bytes) noexcept {
+  return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
 }
 
 namespace {

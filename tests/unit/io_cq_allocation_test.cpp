@@ -5,6 +5,7 @@
 #include <new>
 
 #include "support/io_helpers.h"
+#include "support/own_new.h"
 
 namespace {
 
@@ -13,30 +14,14 @@ std::uint64_t bytes_in_all = 0;
 std::atomic<bool> no_memory{false};
 std::atomic<bool> counting{false};  // by the test's thread alone: the pool's threads do nothing then
 
-void* block_of(std::size_t bytes) {
+}  // namespace
+
+void* test::block_of(std::size_t bytes) noexcept {
   if (counting.load(std::memory_order_relaxed)) {
     ++blocks;
     bytes_in_all += bytes;
   }
   return no_memory.load(std::memory_order_relaxed) ? nullptr : std::malloc(bytes);
-}
-
-}  // namespace
-
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  if (void* made = block_of(bytes)) {
-    return made;
-  }
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return block_of(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
 }
 
 namespace {

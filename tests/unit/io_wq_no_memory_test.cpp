@@ -2,38 +2,22 @@
 // Method: this program's operator new fails while the test says so.
 #include <algorithm>
 #include <cstdlib>
-#include <new>
 
 #include "sluice/base/clock.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
 
+#include "support/own_new.h"
 #include "support/wq_probe.h"
 
 namespace {
 
 std::atomic<bool> no_memory{false};
 
-void* allocate(std::size_t bytes) noexcept {
-  return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
-}
-
 }  // namespace
 
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  if (void* const made = allocate(bytes)) {
-    return made;
-  }
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return allocate(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
+void* test::block_of(std::size_t bytes) noexcept {
+  return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
 }
 
 namespace {
