@@ -1,7 +1,7 @@
 // account: the queue of one class of work on one engine, and how many of its workers are not known to be blocked.
 //
-// Two queues stand side by side: single works in submit order (RT, BE and IDLE apart), and keys whose turn it is (key_table.h). Workers take from
-// them in turn, so that neither keeps the other waiting.
+// Two queues stand side by side: single works in submit order (RT, BE and IDLE apart), and keys whose turn it is
+// (key_table.h). Workers take from them in turn, so that neither keeps the other waiting.
 //
 // Rule of growth: an account with something to do has a worker that runs, or one on its way, or cannot have one.
 // `running` counts a woken or reserved worker from the moment it is chosen, so there is at most one wake per need (no
@@ -74,6 +74,12 @@ struct basic_account {
       }
     }
     publish_size();
+  }
+  // Before the put of a work with a class of priority. Written once: submitters read this line.
+  void expect_grades() noexcept {
+    if (!grades.load(std::memory_order_relaxed)) {  // relaxed, both: the put publishes it
+      grades.store(true, std::memory_order_relaxed);
+    }
   }
   void publish_size() noexcept SLUICE_REQUIRES(lock) {
     // seq_cst: partner of `running` (recalled works), and of who waits for room.

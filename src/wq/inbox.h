@@ -24,16 +24,13 @@
 
 namespace sluice::detail {
 
-// What became of a put: no room; put beside others; put, and it was empty before.
-enum class inbox_put : std::uint8_t { full, joined, first };
-
 template <class Sync, std::size_t Capacity = 1024>
 class basic_inbox {
  public:
   static constexpr std::size_t capacity = Capacity;
 
-  // Adds works that are linked newest → … → oldest through next; full if there is no room for all.
-  [[nodiscard]] inbox_put put(work& newest, work& oldest, std::size_t n) noexcept {
+  // Adds works that are linked newest → … → oldest through next. Returns false if there is no room for all.
+  [[nodiscard]] bool put(work& newest, work& oldest, std::size_t n) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(&newest);
     SLUICE_DCHECK(address >> address_bits == 0, "user space ends below 2^48");
     std::uint64_t seen = word_.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
@@ -41,28 +38,27 @@ class basic_inbox {
     do {
       const std::size_t all = count_of(seen) + n;
       if (all > capacity) {
-        return inbox_put::full;
+        return false;
       }
       work_access::next(oldest) = newest_of(seen);
       wanted = static_cast<std::uint64_t>(all) << address_bits | address;
       // seq_cst: partner of the running count, see the contract.
     } while (!word_.compare_exchange_weak(seen, wanted, std::memory_order_seq_cst, std::memory_order_relaxed));
-    return seen == 0 ? inbox_put::first : inbox_put::joined;
+    return true;
   }
 
   [[nodiscard]] bool empty() const noexcept { return word_.load(std::memory_order_seq_cst) == 0; }
   // How many are here; a hint.
   [[nodiscard]] std::size_t size() const noexcept { return count_of(word_.load(std::memory_order_relaxed)); }
 
-  // Takes all, linked newest → … → oldest (nothing else of them is written: keys stay where they are), and says how many.
-  // Null if there are none. Requires: who takes is alone.
+  // Takes all, linked newest → … → oldest (nothing else of them is written: keys stay where they are), and says how
+  // many. Null if there are none. Requires: who takes is alone.
   [[nodiscard]] work* take_newest(std::size_t& count) noexcept {
     count = 0;
     if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: who needs to be sure asked empty()
       return nullptr;
     }
-    // acquire: pairs with put(). release: whoever puts next sees what the taker did before (basic_key_table::noticed).
-    const std::uint64_t all = word_.exchange(0, std::memory_order_acq_rel);
+    const std::uint64_t all = word_.exchange(0, std::memory_order_acquire);  // pairs with put()
     count = count_of(all);
     return newest_of(all);
   }

@@ -58,6 +58,7 @@ void basic_pool<Sync>::disown(key_table& table) noexcept {
       // Before it is given up: whoever owns it next lists it in a list of his own.
       const scoped_lock held(at.lock);
       if (table.owner.load(std::memory_order_relaxed) == &at) {  // relaxed: this pool's own doing
+        SLUICE_CHECK(table.inbox.empty(), "a pool ends with works of it still queued");
         at.unlist_table(table);
       }
     }

@@ -141,10 +141,10 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) 
     graded |= graded_list::graded(*w);
   }
   if (graded) [[unlikely]] {
-    to.grades.store(true, std::memory_order_relaxed);  // relaxed: the put publishes it
+    to.expect_grades();
   }
   work* const newest = link_newest_first(to, works);
-  while (to.inbox.put(*newest, *works.front(), n) == inbox_put::full) {
+  while (!to.inbox.put(*newest, *works.front(), n)) {
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
@@ -285,9 +285,9 @@ template <class Sync>
 void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
   const bool another = has(w.flags(), work_flags::concurrent);
   if (graded_list::graded(w)) {
-    to.grades.store(true, std::memory_order_relaxed);  // relaxed: the put publishes it
+    to.expect_grades();
   }
-  while (to.inbox.put(w, w, 1) == inbox_put::full) {
+  while (!to.inbox.put(w, w, 1)) {
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
@@ -331,7 +331,7 @@ bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_fl
 // Works that are linked newest → … → oldest, all of one domain, which `to` owns.
 template <class Sync>
 void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept {
-  while (table.inbox.put(newest, oldest, n) == inbox_put::full) {
+  while (!table.inbox.put(newest, oldest, n)) {
     const scoped_lock held(table.order);
     move_to_keys(table);
   }
