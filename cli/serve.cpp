@@ -57,8 +57,8 @@ std::string open_advice(const std::error_code& error, const serve_options& optio
   if (options.direct && error == std::errc::operation_not_supported) {
     return " (its file system has no direct I/O: serve it without --direct)";
   }
-  if (options.direct && error == std::errc::invalid_argument) {
-    return " (to write with --direct its size must be a multiple of its file system's block)";
+  if (options.direct && !options.read_only && error == std::errc::invalid_argument) {
+    return " (with --direct: a file or block device, and to be written its size a multiple of its file system's block)";
   }
   return "";
 }

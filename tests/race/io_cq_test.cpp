@@ -64,7 +64,9 @@ struct raced_queue : kref<raced_queue, delete_release, race::sync>,
     if (raced_pair* found = lookup_io_cq(context)) {
       return found;
     }
-    return link_io_cq(context, std::make_unique<raced_pair>(seen));
+    auto made = std::make_unique<raced_pair>(seen);  // before the lock: freed after it if it is not needed
+    const scoped_lock hold(lock_);
+    return link_io_cq_locked(context, made);
   }
   // As a request that must wait: uses the pair under the queue's lock. Returns whether there was one.
   bool use(raced_context& context) {

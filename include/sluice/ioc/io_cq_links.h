@@ -132,12 +132,8 @@ class request_queue_links {
     return found;
   }
 
-  // Links a new pair, or finds the one of whoever was first: all get that (O4). Errors: ESHUTDOWN.
-  [[nodiscard]] result<Pair*> link_io_cq(Context& context, std::unique_ptr<Pair> made) noexcept {
-    scoped_lock hold(lock_);
-    return link_io_cq_locked(context, made);
-  }
-  // The same; a pair that is not needed stays with the caller, who frees it without the lock.
+  // Links a new pair, or finds the one of whoever was first: all get that (O4). One that is not needed stays with the
+  // caller, who frees it without the lock. Errors: ESHUTDOWN.
   [[nodiscard]] result<Pair*> link_io_cq_locked(Context& context, std::unique_ptr<Pair>& made) noexcept
       SLUICE_REQUIRES(lock_) {
     context_links& side = context;
