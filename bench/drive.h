@@ -31,16 +31,19 @@ template <class Pool>
 void drive(Pool& pool, std::size_t places, std::uint64_t works) {
   const std::size_t quarter = places / 4;
   for (std::uint64_t turn = 0; turn < works; turn += places) {
-    for (std::size_t place = 0; place < places; ++place) {
-      if (turn != 0 && place % quarter == 0) {
-        pool.wait(place + quarter - 1);
+    for (std::size_t first = 0; first < places; first += quarter) {
+      const std::size_t last = first + quarter - 1;
+      if (turn != 0) {
+        pool.wait(last);
       }
-      if (turn != 0 && place % quarter != quarter - 1) {
-        pool.wait(place);
-      }
-      pool.post(place);
-      if (place % batch == batch - 1) {
-        pool.flush();
+      for (std::size_t place = first; place <= last; ++place) {
+        if (turn != 0 && place != last) {
+          pool.wait(place);
+        }
+        pool.post(place);
+        if (place % batch == batch - 1) {
+          pool.flush();
+        }
       }
     }
   }
