@@ -28,9 +28,9 @@
 #include "sluice/base/park.h"
 #include "sluice/base/thread.h"
 #include "sluice/identity/wardrobe.h"
-#include "sluice/ref/spin_lock.h"
 
 #include "key_table.h"
+#include "nap_lock.h"
 #include "runner.h"
 #include "work_list.h"
 
@@ -75,7 +75,7 @@ struct basic_worker {
   bool was_woken = false;
   bool worked = false;  // since it last lingered
 
-  alignas(64) basic_spin_lock<Sync> lock;
+  alignas(64) basic_nap_lock<Sync> lock;
   work_list batch SLUICE_GUARDED_BY(lock);
   basic_key_entry<Sync>* run_of SLUICE_GUARDED_BY(lock) = nullptr;  // the key that it owns
   work* current SLUICE_GUARDED_BY(lock) = nullptr;
