@@ -31,7 +31,7 @@
 // part of it, for this case; if that is in use too the shard's works stay `arrived`, in order, until a key has ended.
 //
 // Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
-// Limits:         an entry has 80 bytes, its place in the buckets at most 16.
+// Limits:         an entry has 96 bytes, its place in the buckets at most 16.
 // Invariants:     H1 H2 H4 H5
 #pragma once
 
@@ -47,6 +47,7 @@
 
 #include "hook_list.h"
 #include "inbox.h"
+#include "run_list.h"
 #include "work_list.h"
 
 namespace sluice::detail {
@@ -67,7 +68,7 @@ struct basic_key_entry {
   basic_key_entry* chain = nullptr;  // in its bucket
 
   // Guarded by the shard's lock.
-  work_list waiting;
+  run_list waiting;
   basic_account<Sync>* queued_on = nullptr;  // while queued
   key_state state = key_state::busy;
 

@@ -378,7 +378,7 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
   }
   to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, w.key());
   work_access::set_entry(w, entry);
-  entry->waiting.push_back(w);
+  entry->waiting.push_back(w, false);
   to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
   if (!fresh.empty()) {
     then = queue_keys_locked(shard, fresh);
@@ -433,7 +433,7 @@ bool basic_pool<Sync>::enter_arrived(key_shard& shard, work_chain& some, plan& t
     static_cast<void>(some.pop_front());
     to.pool.set_slot(work_access::slot(*w), *w, slot_place::key, entry, shard.domain, key);
     work_access::set_entry(*w, entry);
-    entry->waiting.push_back(*w);
+    entry->waiting.push_back(*w, work_access::slot(*w) == 0 && w->link() == nullptr);
     ++uncounted;
   }
   count();

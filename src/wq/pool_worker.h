@@ -207,8 +207,8 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
       const std::size_t most = stolen ? 1 : self.batch_limit;
       const scoped_lock self_held(self.lock);  // from the first slot on, as in detach_locked()
       work* last = nullptr;
-      std::size_t n = 0;
-      for (work* w = entry.waiting.front(); w != nullptr && &numbers::account_of(*w) == &from;) {
+      std::size_t n = most == run_list::batch ? entry.waiting.take_batch(self.batch) : 0;
+      for (work* w = n == 0 ? entry.waiting.front() : nullptr; w != nullptr && &numbers::account_of(*w) == &from;) {
         set_slot(work_access::slot(*w), *w, slot_place::worker, &self);
         last = w;
         w = work_list::after(*w);
@@ -217,7 +217,9 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
           break;
         }
       }
-      entry.waiting.split(n, *last, self.batch);
+      if (last != nullptr) {
+        entry.waiting.split(n, *last, self.batch);
+      }
       self.run_of = &entry;
       self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
       from.keyed.fetch_sub(n, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
@@ -267,6 +269,7 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
     self.current = w;
     self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
     if (w != nullptr && self.run_of != nullptr) {
+      __builtin_prefetch(self.batch.front());  // the works of one key lie far apart
       work_access::set_key(*w, self.run_of->shard->domain, self.run_of->key);
     }
   }
