@@ -43,8 +43,9 @@ template <class Sync>
 struct basic_account {
   using worker = basic_worker<Sync>;
 
-  basic_account(basic_pool<Sync>& owner, work_class of, unsigned on_node) noexcept
-      : pool(owner), cls(of), node(on_node) {}
+  // plenty: with at most so many works waiting there is room for more, whatever the other accounts have; 0: never.
+  basic_account(basic_pool<Sync>& owner, work_class of, unsigned on_node, std::size_t plenty) noexcept
+      : pool(owner), cls(of), node(on_node), roomy_up_to(plenty), crowded(plenty == 0) {}
 
   // Nothing that a worker could run. seq_cst: partner of `running`.
   [[nodiscard]] bool nothing_to_run() const noexcept {
@@ -63,6 +64,9 @@ struct basic_account {
   void take_inbox() noexcept SLUICE_REQUIRES(lock) {
     std::size_t count = 0;
     work* const newest = inbox.take_newest(count);
+    if (newest == nullptr) {
+      return;
+    }
     taken_in += count;
     if (!grades.load(std::memory_order_relaxed)) [[likely]] {  // relaxed: set before the put of the first graded work
       singles.append_reversed(newest, count);
@@ -84,6 +88,33 @@ struct basic_account {
   void publish_size() noexcept SLUICE_REQUIRES(lock) {
     // seq_cst: partner of `running` (recalled works), and of who waits for room.
     listed.store(singles.size(), std::memory_order_seq_cst);
+    note_crowd();
+  }
+  void add_keyed(std::size_t n) noexcept {
+    // seq_cst: partner of who waits for room, and of note_crowd().
+    if (keyed.fetch_add(n, std::memory_order_seq_cst) + n > roomy_up_to / 2) {
+      set_crowded();
+    }
+  }
+  void sub_keyed(std::size_t n) noexcept { keyed.fetch_sub(n, std::memory_order_seq_cst); }  // seq_cst: as above
+  // Far from full, submitters need not add up what waits: they would read what workers write all the time. `crowded` is
+  // false only while each of the two parts is at most half of roomy_up_to: whoever makes one larger sets it after that, and
+  // whoever clears it looks at them after that, so one of the two sees the other.
+  void note_crowd() noexcept SLUICE_REQUIRES(lock) {
+    if (singles.size() > roomy_up_to / 2) {
+      set_crowded();
+    } else if (roomy_up_to != 0 && crowded.load(std::memory_order_relaxed) &&  // relaxed: a hint to look closer
+               singles.size() + keyed.load(std::memory_order_relaxed) < roomy_up_to / 4) {
+      crowded.store(false, std::memory_order_seq_cst);
+      if (keyed.load(std::memory_order_seq_cst) > roomy_up_to / 2) {
+        set_crowded();
+      }
+    }
+  }
+  void set_crowded() noexcept {
+    if (!crowded.load(std::memory_order_seq_cst)) {
+      crowded.store(true, std::memory_order_seq_cst);
+    }
   }
   // All of another list, which is empty then.
   void list_keys(key_list<Sync>& some) noexcept SLUICE_REQUIRES(lock) {
@@ -139,6 +170,14 @@ struct basic_account {
     }
     return first;
   }
+  // Works that came and have not been looked at.
+  [[nodiscard]] std::size_t in_inboxes() const noexcept SLUICE_REQUIRES(lock) {
+    std::size_t all = inbox.size();
+    for (const basic_key_table<Sync>* table = tables.front(); table != nullptr; table = table->next) {
+      all += table->inbox.size();
+    }
+    return all;
+  }
   // The tables' inboxes have their turn when each key that was listed has had one: until then works gather there.
   [[nodiscard]] bool tables_are_due() const noexcept SLUICE_REQUIRES(lock) {
     return !tables.empty() && (keys.empty() || runs_to_look == 0);
@@ -147,6 +186,7 @@ struct basic_account {
   basic_pool<Sync>& pool;
   const work_class cls;
   const unsigned node;
+  const std::size_t roomy_up_to;
   std::uint16_t home = 0;
 
   // Submitters write this line.
@@ -155,6 +195,7 @@ struct basic_account {
   alignas(64) typename Sync::template atomic<std::int32_t> running{0};
   typename Sync::template atomic<std::uint64_t> free_listed{0};  // free_workers.size()
   typename Sync::template atomic<bool> grades{false};            // a work with a class of priority was submitted
+  typename Sync::template atomic<bool> crowded;                  // what waits must be added up
   // Sizes of what the lock guards, for whoever does not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
   typename Sync::template atomic<std::uint64_t> keys_listed{0};

@@ -1,6 +1,9 @@
 // core: the pool that programs use: basic_pool over the machine, with its signal, its topology and its callables.
 #pragma once
 
+#include <sched.h>
+
+#include <chrono>
 #include <memory>
 #include <new>
 
@@ -23,6 +26,11 @@ template <>
 struct pool_traits<os_sync> {
   using door = gate;
   static constexpr unsigned linger_turns = 48;
+  [[nodiscard]] static std::uint32_t core() noexcept { return this_core::index(); }
+  static void yield() noexcept { ::sched_yield(); }
+  static constexpr std::chrono::microseconds dense{4};  // a sleep and a wake cost about as much
+  static constexpr std::size_t stream = 32;
+  static constexpr std::size_t roomy_from = 16 * 1024;
   [[nodiscard]] static basic_key_table<os_sync>& table(hash_domain& domain) noexcept { return domain.table(); }
   static void hold(hash_domain& domain) noexcept { domain.get(); }
   static void drop(hash_domain& domain) noexcept { domain.put(); }

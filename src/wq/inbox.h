@@ -24,7 +24,7 @@
 
 namespace sluice::detail {
 
-template <class Sync, std::size_t Capacity = 1024>
+template <class Sync, std::size_t Capacity = 512>
 class basic_inbox {
  public:
   static constexpr std::size_t capacity = Capacity;
@@ -33,18 +33,18 @@ class basic_inbox {
   [[nodiscard]] bool put(work& newest, work& oldest, std::size_t n) noexcept {
     const auto address = reinterpret_cast<std::uintptr_t>(&newest);
     SLUICE_DCHECK(address >> address_bits == 0, "user space ends below 2^48");
-    std::uint64_t seen = word_.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
-    std::uint64_t wanted = 0;
-    do {
+    for (std::uint64_t seen = word_.load(std::memory_order_relaxed);; seen = look_later()) {  // relaxed: only a guess
       const std::size_t all = count_of(seen) + n;
       if (all > capacity) {
         return false;
       }
       work_access::next(oldest) = newest_of(seen);
-      wanted = static_cast<std::uint64_t>(all) << address_bits | address;
+      const std::uint64_t wanted = static_cast<std::uint64_t>(all) << address_bits | address;
       // seq_cst: partner of the running count, see the contract.
-    } while (!word_.compare_exchange_weak(seen, wanted, std::memory_order_seq_cst, std::memory_order_relaxed));
-    return true;
+      if (word_.compare_exchange_weak(seen, wanted, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+        return true;
+      }
+    }
   }
 
   [[nodiscard]] bool empty() const noexcept { return word_.load(std::memory_order_seq_cst) == 0; }
@@ -65,6 +65,16 @@ class basic_inbox {
 
  private:
   static constexpr unsigned address_bits = 48;
+  static constexpr int turns = 8;
+
+  // Somebody on another core was faster, and is about to put more. Were the two to take turns, each put would wait for the
+  // word to come over; so he has it for a while, and then this one.
+  [[gnu::noinline]] std::uint64_t look_later() const noexcept {
+    for (int turn = 0; turn < turns; ++turn) {
+      Sync::relax();
+    }
+    return word_.load(std::memory_order_relaxed);  // relaxed: only a guess for the exchange
+  }
 
   [[nodiscard]] static std::size_t count_of(std::uint64_t word) noexcept { return word >> address_bits; }
   [[nodiscard]] static work* newest_of(std::uint64_t word) noexcept {

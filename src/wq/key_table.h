@@ -137,24 +137,24 @@ class basic_key_table {
   [[nodiscard]] shard& shard_of(std::uint64_t key) noexcept { return shards_[shard_index(key)]; }
   [[nodiscard]] std::array<shard, shard_count>& shards() noexcept { return shards_; }
 
-  // The way in, see above.
+  // The way in, see above. Submitters read this line.
   typename Sync::template atomic<basic_account<Sync>*> owner{nullptr};
-  basic_inbox<Sync, 4096> inbox;  // wide: whoever finds it full waits for `order`
-  basic_spin_lock<Sync> order;
-  // What was in the inbox and is not with its keys yet, by shard; a bit is set for each chain that is not empty.
-  std::array<work_chain, shard_count> arrived SLUICE_GUARDED_BY(order);
-  std::uint32_t arrived_in SLUICE_GUARDED_BY(order) = 0;
-  typename Sync::template atomic<bool> starved{false};  // some stay there for want of memory
-
   // In the owner's list of tables to look into; written under the owner's lock, as the hooks are.
   typename Sync::template atomic<bool> noticed{false};
   basic_key_table* prev = nullptr;
   basic_key_table* next = nullptr;
 
-  // Sorts what is in the inbox by shard, behind what has arrived.
-  void sort_inbox() noexcept SLUICE_REQUIRES(order) {
-    std::size_t count = 0;
-    work* w = inbox.take_newest(count);
+  // They write this one.
+  alignas(64) basic_inbox<Sync, 4096> inbox;  // wide: whoever finds it full waits for `order`
+
+  alignas(64) basic_spin_lock<Sync> order;
+  // What was in the inbox and is not with its keys yet, by shard; a bit is set for each chain that is not empty.
+  std::array<work_chain, shard_count> arrived SLUICE_GUARDED_BY(order);
+  std::uint32_t arrived_in SLUICE_GUARDED_BY(order) = 0;
+  typename Sync::template atomic<bool> starved{false};  // some stay there for want of memory
+
+  // Sorts what was in the inbox by shard, behind what has arrived.
+  void sort(work* w) noexcept SLUICE_REQUIRES(order) {
     if (arrived_in != 0) {  // works for which there was no memory: these come behind them
       work_chain oldest_first;
       oldest_first.append_reversed(w);

@@ -60,6 +60,10 @@ namespace sluice::detail {
 //   table(domain) → basic_key_table<Sync>&  hold(domain), drop(domain): a count of it
 //   this_worker() → basic_worker<Sync>*&    of the calling thread
 //   linger_turns                            how often a worker looks out for more before it sleeps
+//   core(), yield()                         the core it runs on; lets whoever waits for that core have it
+//   dense, stream                           works that come less than `dense` apart are worth waiting for; so many at once
+//                                           are worth a worker on another core
+//   roomy_from                              below this share of the queue's limit an account is never taken for roomy
 template <class Sync>
 struct pool_traits;
 
@@ -175,19 +179,30 @@ class basic_pool {
   // pool_submit.h
   [[nodiscard]] account& local(work_class cls) noexcept { return account_at(nodes_.here(), cls); }
   [[nodiscard]] class_limits& limits(work_class cls) noexcept { return limits_[std::to_underlying(cls)]; }
-  [[nodiscard]] std::size_t room(work_class cls) noexcept;
-  [[nodiscard]] int try_submit(work& head, work_handle* handle) noexcept;
-  [[nodiscard]] int submit_singles(account& to, std::span<work* const> works) noexcept;
-  [[nodiscard]] std::size_t submit_keyed(account& to, std::span<work* const> works) noexcept;
-  [[nodiscard]] work* link_newest_first(account& to, std::span<work* const> works) noexcept;
+  [[nodiscard, gnu::always_inline]] inline std::size_t room(work_class cls) noexcept;
+  [[nodiscard, gnu::always_inline]] inline int try_submit(work& head, work_handle* handle) noexcept;
+  [[nodiscard, gnu::noinline]] result<void> not_at_once(work& head, work_handle* handle, int err) noexcept;
+  [[nodiscard, gnu::noinline]] std::size_t exact_room(work_class cls) noexcept;
+  template <std::size_t Extent>
+  [[nodiscard, gnu::always_inline]] inline int submit_singles(account& to,
+                                                              std::span<work* const, Extent> works) noexcept;
+  template <std::size_t Extent>
+  [[nodiscard, gnu::always_inline]] inline std::size_t submit_keyed(account& to,
+                                                                    std::span<work* const, Extent> works) noexcept;
+  [[nodiscard, gnu::always_inline]] inline work* link_newest_first(account& to, std::span<work* const> works) noexcept;
   [[nodiscard]] int submit_chain(account& to, work& head, work_handle* handle) noexcept;
   [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, bool timed, std::uint32_t& index) noexcept;
   [[nodiscard]] static chain_facts facts_of(const work& head) noexcept;
   static void mark_chain(work& head, work_state state) noexcept;
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
-  [[nodiscard]] static bool goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept;
-  [[nodiscard]] plan choose_for_tables(account& at) noexcept;
-  void put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept;
+  [[nodiscard, gnu::always_inline]] inline static bool goes_through_inbox(account& to, key_table& table,
+                                                                          work_flags flags) noexcept;
+  [[nodiscard]] plan choose_for_tables(account& at, std::size_t came) noexcept;
+  [[gnu::always_inline]] inline void put_keyed(account& to, key_table& table, work& newest, work& oldest,
+                                               std::size_t n) noexcept;
+  [[gnu::noinline]] void make_place(key_table& table) noexcept;
+  [[gnu::noinline]] void notice(account& to, key_table& table) noexcept;
+  [[gnu::noinline]] void start_for_tables(account& to, std::size_t n) noexcept;
   [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, plan& then) noexcept
       SLUICE_REQUIRES(table.order);
   [[nodiscard]] bool enter_arrived(key_shard& shard, work_chain& some, plan& then) noexcept;
@@ -197,18 +212,22 @@ class basic_pool {
   [[nodiscard]] int wait_for_room(work& head, work_handle* handle) noexcept;
   void submit_inline(work& head) noexcept;
   [[nodiscard]] bool hold_domains(const work& head) noexcept;
-  [[nodiscard]] bool hold_domain(hash_domain& domain) noexcept;
+  [[nodiscard, gnu::always_inline]] inline bool hold_domain(hash_domain& domain) noexcept;
+  [[nodiscard, gnu::noinline]] bool hold_another(hash_domain& domain, atomic<hash_domain*>& cached) noexcept;
   void count_accepted(unsigned node, const chain_facts& chain, int sign) noexcept;
   void put_single(account& to, work& w) noexcept;
-  void after_put(account& to, bool another) noexcept;
+  [[gnu::always_inline]] inline void after_put(account& to, bool another, std::size_t came) noexcept;
   [[nodiscard]] bool saturated(work_class cls) noexcept;
   void made_room(work_class cls) noexcept;
-  [[nodiscard]] plan choose_locked(account& at, bool another) noexcept SLUICE_REQUIRES(at.lock);
+  [[nodiscard]] plan choose_locked(account& at, bool another, std::size_t came = 1) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] plan queue_keys_locked(key_shard& shard, key_list<Sync>& some) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] plan queue_key_locked(key_shard& shard, key_entry& entry) noexcept SLUICE_REQUIRES(shard.lock);
-  [[nodiscard]] worker* wake_free_locked(account& at) noexcept SLUICE_REQUIRES(at.lock);
+  [[nodiscard]] worker* wake_free_locked(account& at, std::size_t came = 1) noexcept SLUICE_REQUIRES(at.lock);
+  static constexpr unsigned most_looked_at = 8;
+  [[nodiscard]] static worker* free_elsewhere_locked(account& at) noexcept SLUICE_REQUIRES(at.lock);
+  void choose_free_locked(account& at, worker& one) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] bool reserve_worker(work_class cls) noexcept;
-  void start_worker(account& at, bool another) noexcept;
+  void start_worker(account& at, bool another, std::size_t came = 1) noexcept;
   void perform(const plan& what) noexcept;
   void wake_elsewhere(account& at) noexcept;
   void ensure_ticking() noexcept;
@@ -216,6 +235,7 @@ class basic_pool {
   // pool_worker.h
   [[nodiscard]] bool fetch(worker& self) noexcept;
   [[nodiscard]] bool linger(worker& self) noexcept;
+  [[nodiscard]] bool stand_aside(worker& self) noexcept;
   [[nodiscard]] bool fetch_from(worker& self, account& from, steady_time now, bool stolen) noexcept;
   enum class fetched : std::uint8_t { nothing, batch, key, tables_first };
   enum class table_turn : std::uint8_t { may_be, over };

@@ -158,7 +158,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
     }
     cls = item->cls();
     if (entry != nullptr) {
-      numbers::account_of(*item).keyed.fetch_sub(1, std::memory_order_seq_cst);
+      numbers::account_of(*item).sub_keyed(1);
       entry->waiting.remove(*item);
       work_access::set_key(*item, &domain, key);
       next = key_lost_work_locked(shard, *entry);
@@ -260,7 +260,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
           account& of = numbers::account_of(*w);
           if (&of.pool == this && match(*w)) {
             entry.waiting.remove(*w);
-            of.keyed.fetch_sub(1, std::memory_order_seq_cst);
+            of.sub_keyed(1);
             work_access::set_key(*w, domain, entry.key);
             forget_slot(*w);
             out.push_back(*w);

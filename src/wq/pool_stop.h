@@ -20,10 +20,13 @@ basic_pool<Sync>::basic_pool(const io_wq_options& options, const topology& nodes
       rescuer_(*this) {
   limits(work_class::bound).max.store(options.max_bound, std::memory_order_relaxed);  // relaxed: nobody else yet
   limits(work_class::unbound).max.store(options.max_unbound, std::memory_order_relaxed);
+  // A quarter of what is allowed, divided among the nodes: what lies in inboxes, uncounted, is not much beside the rest.
+  const std::size_t share = options.queue_limit / 4 / nodes.nodes();
+  const std::size_t plenty = share >= traits::roomy_from ? share : 0;
   for (unsigned node = 0; node < nodes.nodes(); ++node) {
     auto& both = accounts_.emplace_back();
-    both[0] = std::make_unique<account>(*this, work_class::bound, node);
-    both[1] = std::make_unique<account>(*this, work_class::unbound, node);
+    both[0] = std::make_unique<account>(*this, work_class::bound, node, plenty);
+    both[1] = std::make_unique<account>(*this, work_class::unbound, node, plenty);
     const std::uint16_t number = numbers::take({both[0].get(), both[1].get()});
     if (number == 0) {
       throw std::bad_alloc();  // 65 535 engines live

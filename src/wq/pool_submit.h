@@ -11,7 +11,16 @@ namespace sluice::detail {
 
 template <class Sync>
 result<void> basic_pool<Sync>::submit(work& head, work_handle* handle) noexcept {
-  int err = try_submit(head, handle);
+  const int err = try_submit(head, handle);
+  if (err == 0) [[likely]] {
+    return {};
+  }
+  return not_at_once(head, handle, err);
+}
+
+// What a submit that met with `err` comes to.
+template <class Sync>
+result<void> basic_pool<Sync>::not_at_once(work& head, work_handle* handle, int err) noexcept {
   if (err == EAGAIN && options_.full == when_full::wait) {
     err = wait_for_room(head, handle);
   }
@@ -64,7 +73,8 @@ result<std::size_t> basic_pool<Sync>::submit(std::span<work* const> works) noexc
 
 // As many of the first works as go through the inbox of their domain together. Returns 0 if they cannot.
 template <class Sync>
-std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const> works) noexcept {
+template <std::size_t Extent>
+std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const, Extent> works) noexcept {
   const work& first = *works.front();
   key_table& table = traits::table(*first.domain());
   std::size_t n = 0;
@@ -79,8 +89,7 @@ std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const> w
   if (n == 0 || !hold_domain(*first.domain()) || !door_.try_enter(static_cast<std::int64_t>(n))) {
     return 0;
   }
-  to.accepted_aside.fetch_add(n, std::memory_order_relaxed);  // relaxed: a statistic
-  put_keyed(to, table, *link_newest_first(to, works.first(n)), *works.front(), n);
+  put_keyed(to, table, *link_newest_first(to, std::span<work* const>(works.data(), n)), *works.front(), n);
   return n;
 }
 
@@ -106,9 +115,9 @@ int basic_pool<Sync>::try_submit(work& head, work_handle* handle) noexcept {
   work* const one = &head;
   const bool plain = head.link() == nullptr && handle == nullptr && !work_access::timed(head);
   if (plain && !head.keyed()) {
-    return submit_singles(to, {&one, 1});
+    return submit_singles(to, std::span<work* const, 1>(&one, 1));
   }
-  if (plain && submit_keyed(to, {&one, 1}) == 1) {
+  if (plain && submit_keyed(to, std::span<work* const, 1>(&one, 1)) == 1) {
     return 0;
   }
   return submit_chain(to, head, handle);
@@ -117,6 +126,18 @@ int basic_pool<Sync>::try_submit(work& head, work_handle* handle) noexcept {
 // How many more works of the class may be queued. Works submitted at the same moment may overshoot it by their number.
 template <class Sync>
 std::size_t basic_pool<Sync>::room(work_class cls) noexcept {
+  const bool plenty = std::ranges::none_of(accounts_, [cls](const auto& both) {
+    // relaxed: works submitted at the same moment may overshoot.
+    return both[std::to_underlying(cls)]->crowded.load(std::memory_order_relaxed);
+  });
+  if (plenty) [[likely]] {
+    return options_.queue_limit / 2;
+  }
+  return exact_room(cls);
+}
+
+template <class Sync>
+std::size_t basic_pool<Sync>::exact_room(work_class cls) noexcept {
   std::size_t queued = 0;
   for (auto& both : accounts_) {
     queued += both[std::to_underlying(cls)]->pending();
@@ -125,7 +146,8 @@ std::size_t basic_pool<Sync>::room(work_class cls) noexcept {
 }
 
 template <class Sync>
-int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) noexcept {
+template <std::size_t Extent>
+int basic_pool<Sync>::submit_singles(account& to, std::span<work* const, Extent> works) noexcept {
   const std::size_t n = works.size();
   if (!door_.try_enter(static_cast<std::int64_t>(n))) {
     return ESHUTDOWN;  // X3
@@ -148,15 +170,15 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const> works) 
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
-  after_put(to, another);  // W3: the works may be gone
+  after_put(to, another, n);  // W3: the works may be gone
   return 0;
 }
 
 template <class Sync>
-void basic_pool<Sync>::after_put(account& to, bool another) noexcept {
+void basic_pool<Sync>::after_put(account& to, bool another, std::size_t came) noexcept {
   // seq_cst: partner of the decrement in idle() and enter_region(), see account.h.
   if ((another || to.running.load(std::memory_order_seq_cst) == 0) && !saturated(to.cls)) {
-    start_worker(to, another);
+    start_worker(to, another, came);
   } else {
     ensure_ticking();
   }
@@ -238,8 +260,7 @@ int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle)
   work_access::home(head) = to.home;
   work_access::set_timed(head, false);
   const bool keyed = head.keyed();
-  // The head of a plain chain is counted when it is taken out of the inbox.
-  chain.members[std::to_underlying(to.cls)] -= keyed ? 0 : 1;
+  --chain.members[std::to_underlying(to.cls)];  // the head is counted when it is taken out of the inbox
   count_accepted(to.node, chain, 1);
   if (keyed) {
     err = publish_keyed(to, head, index);
@@ -291,7 +312,7 @@ void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
     const scoped_lock held(to.lock);
     to.take_inbox();
   }
-  after_put(to, another);
+  after_put(to, another, 1);
 }
 
 // Returns ENOMEM, and nothing has changed.
@@ -308,7 +329,9 @@ int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index
   {
     const scoped_lock held(table.order);
     move_to_keys(table);
+    to.accepted_aside.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic; before it can be released
     if (!enter_key(table, to, head, index, next)) {
+      to.accepted_aside.fetch_sub(1, std::memory_order_relaxed);
       return ENOMEM;
     }
   }
@@ -320,7 +343,7 @@ int basic_pool<Sync>::publish_keyed(account& to, work& head, std::uint32_t index
 template <class Sync>
 bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_flags flags) noexcept {
   account* owner = table.owner.load(std::memory_order_relaxed);  // relaxed: compared, not looked into
-  if (owner == nullptr) {
+  if (owner == nullptr) [[unlikely]] {
     // acquire: pairs with disown(), the table's hooks are ours from here.
     table.owner.compare_exchange_strong(owner, &to, std::memory_order_acquire, std::memory_order_relaxed);
     owner = table.owner.load(std::memory_order_relaxed);
@@ -331,32 +354,51 @@ bool basic_pool<Sync>::goes_through_inbox(account& to, key_table& table, work_fl
 // Works that are linked newest → … → oldest, all of one domain, which `to` owns.
 template <class Sync>
 void basic_pool<Sync>::put_keyed(account& to, key_table& table, work& newest, work& oldest, std::size_t n) noexcept {
-  while (!table.inbox.put(newest, oldest, n)) {
-    const scoped_lock held(table.order);
-    move_to_keys(table);
+  while (!table.inbox.put(newest, oldest, n)) [[unlikely]] {
+    make_place(table);
   }
-  if (!table.noticed.load(std::memory_order_seq_cst)) {  // seq_cst: partner of unlist_table()
-    const scoped_lock held(to.lock);
-    to.list_table(table);
+  if (!table.noticed.load(std::memory_order_seq_cst)) [[unlikely]] {  // seq_cst: partner of unlist_table()
+    notice(to, table);
   }
   // seq_cst: listed first; who stops running looks for tables after that.
-  if (to.running.load(std::memory_order_seq_cst) != 0 || saturated(to.cls)) {
+  if (to.running.load(std::memory_order_seq_cst) != 0) [[likely]] {
     ensure_ticking();
-  } else if (const plan next = choose_for_tables(to); next.chosen != nullptr) {
+  } else {
+    start_for_tables(to, n);
+  }
+}
+
+template <class Sync>
+void basic_pool<Sync>::make_place(key_table& table) noexcept {
+  const scoped_lock held(table.order);
+  move_to_keys(table);
+}
+
+template <class Sync>
+void basic_pool<Sync>::notice(account& to, key_table& table) noexcept {
+  const scoped_lock held(to.lock);
+  to.list_table(table);
+}
+
+template <class Sync>
+void basic_pool<Sync>::start_for_tables(account& to, std::size_t n) noexcept {
+  if (saturated(to.cls)) {
+    ensure_ticking();
+  } else if (const plan next = choose_for_tables(to, n); next.chosen != nullptr) {
     perform(next);
   } else {
-    start_worker(to, false);
+    start_worker(to, false, n);
   }
 }
 
 // While no worker is blocked no key of this account waits for one: what came can run, and who is woken finds out himself
 // how. Else a look decides whether there is anything to run.
 template <class Sync>
-auto basic_pool<Sync>::choose_for_tables(account& at) noexcept -> plan {
+auto basic_pool<Sync>::choose_for_tables(account& at, std::size_t came) noexcept -> plan {
   const scoped_lock held(at.lock);
   plan out{.at = &at};
   if (at.running.load(std::memory_order_seq_cst) == 0 && at.free_workers.size() == at.workers.size()) {
-    out.chosen = wake_free_locked(at);
+    out.chosen = wake_free_locked(at, came);
   }
   return out;
 }
@@ -379,7 +421,7 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
   to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, w.key());
   work_access::set_entry(w, entry);
   entry->waiting.push_back(w, false);
-  to.keyed.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+  to.add_keyed(1);
   if (!fresh.empty()) {
     then = queue_keys_locked(shard, fresh);
   }
@@ -389,7 +431,12 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
 // What the table's inbox holds goes to its keys.
 template <class Sync>
 void basic_pool<Sync>::move_to_keys(key_table& table) noexcept {
-  table.sort_inbox();
+  std::size_t count = 0;
+  if (work* const newest = table.inbox.take_newest(count); newest != nullptr) {
+    // relaxed: a statistic. Here and not for each submit, of which there are more.
+    numbers::account_of(*newest).accepted_aside.fetch_add(count, std::memory_order_relaxed);
+    table.sort(newest);
+  }
   bool starved = false;
   for (std::uint32_t left = table.arrived_in; left != 0; left &= left - 1) {
     const auto in = static_cast<std::size_t>(std::countr_zero(left));
@@ -412,10 +459,7 @@ bool basic_pool<Sync>::enter_arrived(key_shard& shard, work_chain& some, plan& t
   account& to = numbers::account_of(*some.front());
   key_list<Sync> fresh;
   std::uint64_t uncounted = 0;
-  const auto count = [&] {
-    to.keyed.fetch_add(std::exchange(uncounted, 0),
-                       std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
-  };
+  const auto count = [&] { to.add_keyed(std::exchange(uncounted, 0)); };
   const scoped_lock held(shard.lock);
   while (work* const w = some.front()) {
     const std::uint64_t key = w->key();
@@ -492,9 +536,14 @@ template <class Sync>
 bool basic_pool<Sync>::hold_domain(hash_domain& domain) noexcept {
   atomic<hash_domain*>& cached =
       domain_cache_[reinterpret_cast<std::uintptr_t>(&domain) / alignof(std::max_align_t) % cached_domains];
-  if (cached.load(std::memory_order_acquire) == &domain) {  // acquire: pairs with the store below
+  if (cached.load(std::memory_order_acquire) == &domain) [[likely]] {  // acquire: pairs with the store below
     return true;
   }
+  return hold_another(domain, cached);
+}
+
+template <class Sync>
+bool basic_pool<Sync>::hold_another(hash_domain& domain, atomic<hash_domain*>& cached) noexcept {
   try {
     const scoped_lock held(domain_lock_);
     if (domains_.insert(&domain).second) {
@@ -565,7 +614,7 @@ void basic_pool<Sync>::submit_inline(work& head) noexcept {
 
 // One that is free, else one that may be created: if there is something to do and nobody is at it.
 template <class Sync>
-auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan {
+auto basic_pool<Sync>::choose_locked(account& at, bool another, std::size_t came) noexcept -> plan {
   plan out{.at = &at};
   if (at.nothing_to_run()) {
     return out;
@@ -575,7 +624,7 @@ auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan
     out.tick = true;
     return out;
   }
-  out.chosen = wake_free_locked(at);
+  out.chosen = wake_free_locked(at, came);
   if (out.chosen != nullptr) {
     return out;
   }
@@ -595,17 +644,36 @@ auto basic_pool<Sync>::choose_locked(account& at, bool another) noexcept -> plan
   return out;
 }
 
-// Chooses the one that went idle last (its caches are warm). It counts as running from here; the caller wakes it.
+// Chooses the one that went idle last: its caches are warm. When many works came at once, one that will not take the
+// submitter's own core from it is worth more. It counts as running from here; the caller wakes it.
 template <class Sync>
-auto basic_pool<Sync>::wake_free_locked(account& at) noexcept -> worker* {
-  worker* const free = at.free_workers.front();
+auto basic_pool<Sync>::wake_free_locked(account& at, std::size_t came) noexcept -> worker* {
+  worker* free = came >= traits::stream ? free_elsewhere_locked(at) : nullptr;
+  free = free != nullptr ? free : at.free_workers.front();
   if (free != nullptr) {
-    at.unlist_free(*free);
-    free->set_mode(worker_mode::busy);
-    free->woken_at.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);  // read after the wake
-    at.running.fetch_add(1, std::memory_order_seq_cst);
+    choose_free_locked(at, *free);
   }
   return free;
+}
+
+template <class Sync>
+void basic_pool<Sync>::choose_free_locked(account& at, worker& one) noexcept {
+  at.unlist_free(one);
+  one.set_mode(worker_mode::busy);
+  one.woken_from = traits::core();
+  one.woken_at.store(clock_.now().time_since_epoch().count(), std::memory_order_relaxed);  // read after the wake
+  at.running.fetch_add(1, std::memory_order_seq_cst);
+}
+
+// One that went to sleep on another core than this. The system wakes a thread where it slept, or where its waker is.
+template <class Sync>
+auto basic_pool<Sync>::free_elsewhere_locked(account& at) noexcept -> worker* {
+  const std::uint32_t here = traits::core();
+  worker* one = at.free_workers.front();
+  for (unsigned looks = 1; one != nullptr && one->slept_on == here; ++looks) {
+    one = looks < most_looked_at ? at.free_workers.after(*one) : nullptr;
+  }
+  return one;
 }
 
 // Reserved here, created by the manager, given back there if that fails (P1).
@@ -666,12 +734,12 @@ auto basic_pool<Sync>::queue_key_locked(key_shard& shard, key_entry& entry) noex
 }
 
 template <class Sync>
-void basic_pool<Sync>::start_worker(account& at, bool another) noexcept {
+void basic_pool<Sync>::start_worker(account& at, bool another, std::size_t came) noexcept {
   look_into_tables(at);
   plan next;
   {
     const scoped_lock held(at.lock);
-    next = choose_locked(at, another);
+    next = choose_locked(at, another, came);
   }
   perform(next);
 }

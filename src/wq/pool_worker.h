@@ -64,17 +64,53 @@ bool basic_pool<Sync>::fetch(worker& self) noexcept {
 }
 
 // Before it sleeps, a worker that just had works looks out for more for a microsecond or two: a sleep and a wake cost the
-// two threads more than that. Returns whether there are some.
+// two threads more than that. Returns whether there are some for this worker.
 template <class Sync>
 bool basic_pool<Sync>::linger(worker& self) noexcept {
-  const bool worked = std::exchange(self.worked, false);
-  for (unsigned turn = 0; worked && turn < traits::linger_turns; ++turn) {
+  if (!std::exchange(self.worked, false)) {
+    return false;
+  }
+  if (self.woken_from == traits::core()) {
+    return stand_aside(self);
+  }
+  for (unsigned turn = 0; turn < traits::linger_turns; ++turn) {
     if (!self.home->nothing_to_do()) {
       return true;
     }
     Sync::relax();
   }
   return false;
+}
+
+// The submitter runs on this very core, so while this worker looks out for more nobody puts any. If works came one soon
+// after the other the submitter has the core, and needs no more wakes, until it waits, its time slice is over or another
+// core takes one of the two. If a stream comes of that, a worker that slept on another core takes over: left alone, the
+// system would have the two take turns here for milliseconds while that core idles.
+template <class Sync>
+bool basic_pool<Sync>::stand_aside(worker& self) noexcept {
+  if (self.apart >= traits::dense) {
+    return false;
+  }
+  const steady_time before = clock_.now();
+  traits::yield();
+  account& at = *self.home;
+  std::size_t came = 0;
+  worker* other = nullptr;
+  {
+    const scoped_lock held(at.lock);
+    came = at.in_inboxes();
+    other = came >= traits::stream ? free_elsewhere_locked(at) : nullptr;
+    if (other != nullptr) {
+      choose_free_locked(at, *other);
+    }
+  }
+  self.apart = came != 0 ? (clock_.now() - before) / static_cast<std::int64_t>(came) : std::chrono::nanoseconds::max();
+  if (other != nullptr) {
+    other->word.wake();
+    self.handed_over = true;
+    return false;
+  }
+  return !at.nothing_to_do();
 }
 
 // How much a worker may take at once: as long as a batch is over in a moment, more; works behind a slow one could have
@@ -136,7 +172,9 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
                                    key_entry*& entry) noexcept -> fetched {
   const scoped_lock held(from.lock);
   record_locked(self, from, now);
-  from.take_inbox();
+  if (from.singles.empty() || from.grades.load(std::memory_order_relaxed)) {
+    from.take_inbox();
+  }
   if (tables == table_turn::over) {
     from.runs_to_look = from.keys.size();
   } else if (from.tables_are_due()) {
@@ -222,7 +260,7 @@ bool basic_pool<Sync>::take_run(worker& self, account& from, key_entry& entry, b
       }
       self.run_of = &entry;
       self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
-      from.keyed.fetch_sub(n, std::memory_order_seq_cst);  // seq_cst: partner of who waits for room
+      from.sub_keyed(n);
       return true;
     } else {
       entry.state = key_state::busy;  // claimed, so it is ours to move
@@ -486,7 +524,7 @@ void basic_pool<Sync>::put_back(worker& self) noexcept {
   const scoped_lock self_held(self.lock);
   for (work* w = self.batch.front(); w != nullptr; w = work_list::after(*w)) {
     set_slot(work_access::slot(*w), *w, slot_place::key, entry, entry->shard->domain, entry->key);
-    numbers::account_of(*w).keyed.fetch_add(1, std::memory_order_seq_cst);
+    numbers::account_of(*w).add_keyed(1);
   }
   entry->waiting.prepend(self.batch);
   self.in_batch.store(0, std::memory_order_relaxed);  // relaxed: end_run() publishes them
@@ -564,9 +602,12 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
       return false;
     }
     self.set_mode(worker_mode::idle);
+    self.slept_on = traits::core();
     at.list_free(self);
     at.running.fetch_sub(1, std::memory_order_seq_cst);  // seq_cst: see account.h
-    if (!at.nothing_to_do()) {
+    // Whoever took over looks again before it stops running, after this. seq_cst: as above.
+    const bool others = std::exchange(self.handed_over, false) && at.running.load(std::memory_order_seq_cst) > 0;
+    if (!others && !at.nothing_to_do()) {
       wake_up_locked();
       return true;
     }
@@ -581,7 +622,9 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
     found |= &other != &at && !other.nothing_to_do();
   }
   if (!found && self.word.park_until(until)) {
-    return true;  // chosen, and counted as running by whoever chose
+    // Chosen, and counted as running by whoever chose. relaxed: written before the wake
+    self.apart = steady_time(steady_time::duration(self.woken_at.load(std::memory_order_relaxed))) - now;
+    return true;
   }
   self.was_woken = false;
   {

@@ -21,6 +21,7 @@
 #include <pthread.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -53,13 +54,15 @@ struct basic_worker {
   basic_parker<Sync> word;
   runner running;
 
-  // Hooks, guarded by the account's lock, as are these two.
+  // Hooks, guarded by the account's lock, as are these four.
   basic_worker* prev_free = nullptr;
   basic_worker* next_free = nullptr;
   basic_worker* prev_all = nullptr;
   basic_worker* next_all = nullptr;
   bool on_free_list = false;
-  bool fixed = false;  // never times out (P3)
+  std::uint32_t slept_on = 0;    // the core
+  std::uint32_t woken_from = 0;  // the core; written before the wake, read after it
+  bool fixed = false;            // never times out (P3)
 
   // The manager's.
   named_thread thread;
@@ -73,7 +76,10 @@ struct basic_worker {
   unsigned passes = 0;      // of the pool's gate that it has to give back
   unsigned last_batch = 0;  // works that the batch before had
   bool was_woken = false;
-  bool worked = false;  // since it last lingered
+  bool worked = false;       // since it last lingered
+  bool handed_over = false;  // somebody else is at what there is to do
+  // How long apart works came when it last had to wait for one, on average.
+  std::chrono::nanoseconds apart = std::chrono::nanoseconds::max();
 
   alignas(64) basic_nap_lock<Sync> lock;
   work_list batch SLUICE_GUARDED_BY(lock);

@@ -2,13 +2,14 @@
  *
  * What is modelled: put, then look who runs, and if nobody does whether anybody could; be listed as free, stop running,
  * then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
- * time-out at any moment. What is checked: whenever nothing can move
+ * time-out at any moment; a worker that hands over what there is to do to a free one, and falls idle. What is checked: whenever nothing can move
  * any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor they the limit (P1).
  *
  * bug: LOOK_FIRST       a submitter looks who runs before it puts its work
  * bug: LIST_LATE        a worker is listed as free after it stopped running
  * bug: NO_SECOND_LOOK   a worker sleeps without looking for work after it stopped running
  * bug: LEAVE_BLINDLY    a worker that timed out leaves without looking for work
+ * bug: HAND_OVER_BLINDLY  a worker that handed over sleeps, though whoever took over may have stopped running
  * bug: FORGET_CHOSEN    a worker that timed out although it was chosen does not count as running
  */
 #define SUBMITTERS 2
@@ -79,10 +80,23 @@ proctype submitter() {
 proctype worker(byte id) {
   byte chosen;
   bool leave;
+  bool handed;
 take:
+  handed = false;
   acquire();
   if
   :: queue != 0 -> queue--; release(); done++; goto take
+  :: queue != 0 && (on_free_list[0] || on_free_list[1] || on_free_list[2]) ->
+     if
+     :: on_free_list[0] -> chosen = 0
+     :: on_free_list[1] -> chosen = 1
+     :: on_free_list[2] -> chosen = 2
+     fi;
+     on_free_list[chosen] = false;
+     running++;
+     handed = true;
+     release();
+     wake()
   :: else -> release()
   fi;
   acquire();
@@ -90,9 +104,12 @@ take:
   on_free_list[id] = true;
 #endif
   running--;
+#ifndef HAND_OVER_BLINDLY
+  handed = handed && running != 0;
+#endif
 #ifndef NO_SECOND_LOOK
   if
-  :: queue != 0 -> on_free_list[id] = false; running++; release(); goto take
+  :: queue != 0 && !handed -> on_free_list[id] = false; running++; release(); goto take
   :: else
   fi;
 #endif
@@ -155,7 +172,11 @@ proctype end_of_all() {
 init {
   byte i;
   atomic {
-    if :: max = 1 :: max = 2 fi;
+    if
+    :: max = 1
+    :: max = 2
+    :: max = 2; workers = 2; running = 2; created = CREATIONS; run worker(0); run worker(1) /* and nobody times out */
+    fi;
     run manager();
     for (i : 1 .. SUBMITTERS) { run submitter() }
     run end_of_all()

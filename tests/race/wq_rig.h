@@ -44,6 +44,13 @@ template <>
 struct sluice::detail::pool_traits<race::sync> {
   using door = sluice::basic_gate<race::sync, race_stripe>;
   static constexpr unsigned linger_turns = 1;
+  // Which core a fiber is on; all on one unless the scenario says otherwise.
+  static inline std::array<std::uint32_t, 8> cores{};
+  static std::uint32_t core() noexcept { return cores[race::detail::engine::active()->self_index()]; }
+  static void yield() noexcept { race::sync::relax(); }
+  static constexpr std::chrono::hours dense{1};
+  static constexpr std::size_t stream = 1;
+  static constexpr std::size_t roomy_from = 16;
   static basic_key_table<race::sync>& table(hash_domain& domain) noexcept {
     return reinterpret_cast<race_domain*>(&domain)->table;
   }

@@ -1,0 +1,185 @@
+// Goal: what depends on the core that a thread runs on loses nothing: a worker that stands aside, one that hands over, one
+// that is chosen because it slept elsewhere; and who counts what waits.
+// Method: the engine on the deterministic scheduler, with a core for each fiber. Whoever submits waits for the releases
+// before he stops, and nobody is the manager meanwhile, so work that nobody runs is a deadlock.
+#include "race/wq_rig.h"
+
+namespace {
+
+using namespace sluice;
+
+using traits = detail::pool_traits<race::sync>;
+
+template <class Scenario>
+void explore(Scenario scenario, race::options how = wq_schedules) {
+  const race::report found = race::explore(how, scenario);
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// The submitter and the first worker share a core; the second worker has the other.
+struct two_cores {
+  two_cores() { traits::cores = {0, 0, 1, 0}; }  // the first fiber is the test itself
+  ~two_cores() { traits::cores = {}; }
+  two_cores(const two_cores&) = delete;
+  two_cores& operator=(const two_cores&) = delete;
+};
+
+// Submits the first four jobs, one by one, and waits until they are over.
+void submit_and_wait(wq_rig& rig) {
+  race::sync::atomic<std::uint32_t> over{0};
+  for (std::size_t i = 0; i < 4; ++i) {
+    rig.jobs[i].released = [&over] {
+      over.fetch_add(1, std::memory_order_release);
+      race::sync::wake(over, wake_all);
+    };
+    race::check(rig.submit(rig.jobs[i]), "accepted");
+  }
+  for (std::uint32_t seen = 0; (seen = over.load(std::memory_order_acquire)) != 4;) {
+    race::sync::wait(over, seen);
+  }
+  rig.stop();
+}
+
+std::shared_ptr<wq_rig> rig_with_workers(race::run& run) {
+  auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+  for (int i = 0; i < 2; ++i) {
+    auto* const one = rig->add_worker();
+    one->apart = {};  // works came one soon after the other
+    one->slept_on = i == 0 ? 0 : 1;
+    run.thread([=] { rig->pool.worker_loop(*one); });
+  }
+  return rig;
+}
+
+// P5: works come while a worker stands aside for who puts them: it hands over, or runs them, and they are run.
+TEST(RaceWqCores, HandsOver) {
+  const two_cores given;
+  explore([](race::run& run) {
+    auto rig = rig_with_workers(run);
+    run.thread([=] { submit_and_wait(*rig); });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+        race::check(!rig->jobs[i].began_cancelled, "run, not given up");
+      }
+    });
+  });
+}
+
+// P5 H2: the same with keys, whose works wait in the table's inbox.
+TEST(RaceWqCores, HandsOverKeys) {
+  const two_cores given;
+  explore([](race::run& run) {
+    auto rig = rig_with_workers(run);
+    for (std::size_t i = 0; i < 4; ++i) {
+      rig->set_key(rig->jobs[i], i % 2);
+      rig->jobs[i].number = static_cast<int>(i);
+      rig->jobs[i].log = &rig->log;
+    }
+    run.thread([=] { submit_and_wait(*rig); });
+    run.after([=] {
+      std::array<int, 2> last{-1, -1};
+      for (const int number : rig->log) {
+        int& before = last[static_cast<std::size_t>(number) % 2];
+        race::check(before < number, "in submit order, per key (H2)");
+        before = number;
+      }
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+    });
+  });
+}
+
+// P5 P6: who took over blocks at once, in a region, and for the last of the works: whoever handed over must not sleep on it.
+TEST(RaceWqCores, HeirBlocks) {
+  const two_cores given;
+  explore([](race::run& run) {
+    auto rig = rig_with_workers(run);
+    auto last = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+    rig->jobs[1].body = [&pool = rig->pool, last](work_context&) {
+      auto& self = *traits::this_worker();
+      pool.enter_region(self);
+      while (last->load(std::memory_order_acquire) == 0) {
+        race::sync::wait(*last, 0);
+      }
+      pool.leave_region(self);
+    };
+    rig->jobs[3].body = [last](work_context&) {
+      last->store(1, std::memory_order_release);
+      race::sync::wake(*last, wake_all);
+    };
+    run.thread([=] { submit_and_wait(*rig); });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+    });
+  });
+}
+
+// Many at once are for a worker that slept on another core, though the other one fell asleep last.
+TEST(RaceWqCores, StreamIsRunElsewhere) {
+  const two_cores given;
+  explore(
+      [](race::run& run) {
+        auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+        auto& at = rig->pool.account_at(0, work_class::bound);
+        auto* const here = rig->add_worker();
+        auto* const elsewhere = rig->add_worker();
+        constexpr std::uint32_t nowhere = 99;
+        here->woken_from = elsewhere->woken_from = nowhere;
+        run.thread([=, &at] {
+          while (at.free_listed.load(std::memory_order_seq_cst) != 1) {
+            race::sync::relax();
+          }
+          rig->pool.worker_loop(*here);
+        });
+        run.thread([=] { rig->pool.worker_loop(*elsewhere); });
+        run.thread([=, &at] {
+          while (at.free_listed.load(std::memory_order_seq_cst) != 2) {
+            race::sync::relax();
+          }
+          race::check(rig->submit(rig->jobs[0]), "accepted");
+          {
+            const scoped_lock held(at.lock);
+            // Who was listed and looks for work before he sleeps may find it himself.
+            race::check(here->woken_from == nowhere, "nobody chooses the one on this core");
+          }
+          rig->stop();
+        });
+        run.after([=] { rig->jobs[0].check_done(); });
+      },
+      {.schedules = 1000});
+}
+
+// An account is not taken for roomy while much waits in it, whoever looks while it comes.
+TEST(RaceWqCores, CrowdIsSeen) {
+  explore(
+      [](race::run& run) {
+        sluice::io_wq_options how = wq_rig::options(1);
+        how.queue_limit = 64;  // 16 are plenty
+        auto rig = std::make_shared<wq_rig>(how);
+        auto& at = rig->pool.account_at(0, work_class::bound);
+        at.add_keyed(9);
+        at.sub_keyed(9);
+        run.thread([&at] { at.add_keyed(9); });
+        run.thread([&at] {
+          const scoped_lock held(at.lock);
+          at.note_crowd();
+        });
+        run.after([=, &at] {
+          race::check(at.crowded.load(std::memory_order_relaxed), "nine wait");
+          at.sub_keyed(9);
+          {
+            const scoped_lock held(at.lock);
+            at.note_crowd();
+          }
+          race::check(!at.crowded.load(std::memory_order_relaxed), "nobody waits");
+          rig->stop();
+        });
+      },
+      {.schedules = 20'000});
+}
+
+}  // namespace
