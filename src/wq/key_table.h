@@ -145,7 +145,7 @@ class basic_key_table {
   basic_key_table* next = nullptr;
 
   // They write this one.
-  alignas(64) basic_inbox<Sync, 4096> inbox;  // wide: whoever finds it full waits for `order`
+  alignas(64) basic_inbox<Sync, 8192> inbox;  // wide: a submitter that moves works takes them to the wrong core
 
   alignas(64) basic_spin_lock<Sync> order;
   // What was in the inbox and is not with its keys yet, by shard; a bit is set for each chain that is not empty.

@@ -307,7 +307,9 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
     self.current = w;
     self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
     if (w != nullptr && self.run_of != nullptr) {
-      __builtin_prefetch(self.batch.front());  // the works of one key lie far apart
+      if (work* const behind = self.batch.front()) {
+        __builtin_prefetch(work_list::after(*behind));  // the works of one key lie far apart
+      }
       work_access::set_key(*w, self.run_of->shard->domain, self.run_of->key);
     }
   }
