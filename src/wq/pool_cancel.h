@@ -422,6 +422,7 @@ void basic_pool<Sync>::note_keys(std::vector<candidate>& out, bool& full) noexce
         for (work* w = entry.waiting.front(); w != nullptr; w = work_list::after(*w)) {
           if (&numbers::account_of(*w).pool == this) {
             note(*w, view_of(*w, false, domain, entry.key), slot_place::key, &entry, out, full);
+            entry.waiting.look_at_each();  // whoever takes it says where it went
           }
         }
       });

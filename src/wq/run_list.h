@@ -35,6 +35,8 @@ class run_list {
       end_of_batch_ = &w;
     }
   }
+  // Somebody must be told of a member after all: it was given a slot where it waits.
+  void look_at_each() noexcept { all_plain_ = false; }
   // Requires: w is here.
   void remove(work& w) noexcept {
     works_.remove(w);

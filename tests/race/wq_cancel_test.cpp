@@ -151,6 +151,29 @@ TEST(RaceWqCancel, CancelIfAgainstWorkers) {
   });
 }
 
+// C6 H2: the same while works of one key are taken together: who was given a name where he waited is met where he went.
+TEST(RaceWqCancel, CancelChosenAgainstRunOfKey) {
+  explore([](race::run& run) {
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+    auto* const one = rig->add_worker();
+    run.thread([=] { rig->pool.worker_loop(*one); });
+    run.thread([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->set_key(rig->jobs[i], 7);
+        race::check(rig->submit(rig->jobs[i]), "accepted");
+      }
+      const auto all = [](void*, const work_view&) { return true; };
+      race::check(rig->pool.cancel_chosen(all, nullptr).has_value(), "there is memory");
+      rig->stop();
+    });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+    });
+  });
+}
+
 // W4 W5: a chain whose handle is cancelled at any moment: before it began, in a member, between two, or never.
 TEST(RaceWqCancel, CancelAgainstChain) {
   for (const work_class second : {work_class::bound, work_class::unbound}) {

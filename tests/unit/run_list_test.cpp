@@ -94,6 +94,14 @@ TEST_F(RunList, OneThatIsNotPlainStopsIt) {
   EXPECT_EQ(take(), range(5, 7));
 }
 
+TEST_F(RunList, OneThatIsPlainNoMoreStopsIt) {
+  put(0, 3);
+  list_.look_at_each();
+  EXPECT_TRUE(take().empty());
+  put(3, 4);
+  EXPECT_TRUE(take().empty());
+}
+
 TEST_F(RunList, OneThatWasTakenOutMovesTheEnd) {
   put(0, run_list::batch + 2);
   list_.remove(works_[1]);
