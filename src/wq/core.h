@@ -38,6 +38,8 @@ struct pool_traits<os_sync> {
 };
 
 extern template class basic_pool<os_sync>;
+static_assert(sizeof(basic_key_entry<os_sync>) <= 96,
+              "with its buckets and the allocator's own, 128 bytes per live key");
 
 // Nodes of callables that were submitted by value: kept for the next one, up to a few.
 class call_cache {

@@ -22,7 +22,8 @@
 
 namespace sluice::detail {
 
-template <class Sync>
+// Turns: how often it looks before the first nap.
+template <class Sync, int Turns = 64>
 class SLUICE_CAPABILITY("nap lock") basic_nap_lock {
  public:
   basic_nap_lock() = default;
@@ -39,7 +40,6 @@ class SLUICE_CAPABILITY("nap lock") basic_nap_lock {
  private:
   static constexpr std::uint32_t unlocked = 0;
   static constexpr std::uint32_t locked = 1;
-  static constexpr int turns = 64;
   static constexpr std::chrono::microseconds nap{50};
 
   bool take() noexcept {
@@ -54,7 +54,7 @@ class SLUICE_CAPABILITY("nap lock") basic_nap_lock {
       if (word_.load(std::memory_order_relaxed) == unlocked && take()) {
         return;
       }
-      if (turn < turns) {
+      if (turn < Turns) {
         Sync::relax();
       } else {
         static_cast<void>(Sync::wait(word_, locked, std::chrono::steady_clock::now() + nap));

@@ -44,7 +44,7 @@ class basic_pool;
 
 template <class Sync>
 struct basic_worker {
-  static constexpr unsigned batch_most = 64;
+  static constexpr unsigned batch_most = run_list::batch;
 
   explicit basic_worker(basic_pool<Sync>& owner) noexcept : pool(owner) {}
 

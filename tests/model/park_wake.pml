@@ -2,8 +2,9 @@
  *
  * What is modelled: put, then look who runs, and if nobody does whether anybody could; be listed as free, stop running,
  * then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
- * time-out at any moment; a worker that hands over what there is to do to a free one, and falls idle. What is checked: whenever nothing can move
- * any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor they the limit (P1).
+ * time-out at any moment; a worker that hands over what there is to do to a free one, and falls idle. What is checked:
+ * whenever nothing can move any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor
+ * they the limit (P1).
  *
  * bug: LOOK_FIRST       a submitter looks who runs before it puts its work
  * bug: LIST_LATE        a worker is listed as free after it stopped running

@@ -15,7 +15,7 @@ namespace {
 using sluice::scoped_lock;
 
 struct counted {
-  sluice::detail::basic_nap_lock<race::sync> lock;
+  sluice::detail::basic_nap_lock<race::sync, 1> lock;
   race::plain<int> value{0};
 };
 
