@@ -64,25 +64,28 @@ bool basic_pool<Sync>::fetch(worker& self) noexcept {
 }
 
 // Before it sleeps, a worker that just had works looks out for more for a microsecond or two: a sleep and a wake cost the
-// two threads more than that. Returns whether there are some for this worker.
+// two threads more than that. Where works came faster since it was woken and now none come, whoever puts them may have
+// been moved to this core, or this worker to his. Returns whether there are some for this worker.
 template <class Sync>
 bool basic_pool<Sync>::linger(worker& self) noexcept {
   if (!std::exchange(self.worked, false)) {
     return false;
   }
-  if (self.woken_from == traits::core()) {
-    return stand_aside(self);
-  }
-  for (unsigned turn = 0; turn < traits::linger_turns; ++turn) {
-    if (!self.home->nothing_to_do()) {
-      return true;
+  if (self.woken_from != traits::core()) {
+    for (unsigned turn = 0; turn < traits::linger_turns; ++turn) {
+      if (!self.home->nothing_to_do()) {
+        return true;
+      }
+      Sync::relax();
     }
-    Sync::relax();
+    const std::uint64_t works = self.begun.load(std::memory_order_relaxed) - self.begun_when_woken;
+    const steady_time woken_at{steady_time::duration(self.woken_at.load(std::memory_order_relaxed))};
+    self.apart = (clock_.now() - woken_at) / static_cast<std::int64_t>(std::max<std::uint64_t>(works, 1));
   }
-  return false;
+  return stand_aside(self);
 }
 
-// The submitter runs on this very core, so while this worker looks out for more nobody puts any. If works came one soon
+// If the submitter runs on this very core, nobody puts any works while this worker looks out for them. If works came one soon
 // after the other the submitter has the core, and needs no more wakes, until it waits, its time slice is over or another
 // core takes one of the two. If a stream comes of that, a worker that slept on another core takes over: left alone, the
 // system would have the two take turns here for milliseconds while that core idles.
@@ -626,6 +629,7 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
   if (!found && self.word.park_until(until)) {
     // Chosen, and counted as running by whoever chose. relaxed: written before the wake
     self.apart = steady_time(steady_time::duration(self.woken_at.load(std::memory_order_relaxed))) - now;
+    self.begun_when_woken = self.begun.load(std::memory_order_relaxed);
     return true;
   }
   self.was_woken = false;

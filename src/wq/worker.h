@@ -78,7 +78,8 @@ struct basic_worker {
   bool was_woken = false;
   bool worked = false;       // since it last lingered
   bool handed_over = false;  // somebody else is at what there is to do
-  // How long apart works came when it last had to wait for one, on average.
+  std::uint64_t begun_when_woken = 0;
+  // How long apart works came, on average: while it last had to wait for one, or since it was woken.
   std::chrono::nanoseconds apart = std::chrono::nanoseconds::max();
 
   alignas(64) basic_nap_lock<Sync> lock;

@@ -40,12 +40,14 @@ void submit_and_wait(wq_rig& rig) {
   rig.stop();
 }
 
-std::shared_ptr<wq_rig> rig_with_workers(race::run& run) {
+// Both woken from the first core, unless said otherwise.
+std::shared_ptr<wq_rig> rig_with_workers(race::run& run, std::uint32_t woken_from = 0) {
   auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
   for (int i = 0; i < 2; ++i) {
     auto* const one = rig->add_worker();
     one->apart = {};  // works came one soon after the other
     one->slept_on = i == 0 ? 0 : 1;
+    one->woken_from = woken_from;
     run.thread([=] { rig->pool.worker_loop(*one); });
   }
   return rig;
@@ -64,6 +66,23 @@ TEST(RaceWqCores, HandsOver) {
       }
     });
   });
+}
+
+// The same when who was woken from elsewhere has come to share a core with the submitter: that shows only in works that came
+// one soon after the other, and then stop.
+TEST(RaceWqCores, HandsOverWhoWasMoved) {
+  const two_cores given;
+  traits::moved_yields = 0;
+  explore([](race::run& run) {
+    auto rig = rig_with_workers(run, 7);
+    run.thread([=] { submit_and_wait(*rig); });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+    });
+  });
+  EXPECT_GT(traits::moved_yields, 0U) << "somebody stood aside";
 }
 
 // P5 H2: the same with keys, whose works wait in the table's inbox.

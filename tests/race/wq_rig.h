@@ -47,7 +47,11 @@ struct sluice::detail::pool_traits<race::sync> {
   // Which core a fiber is on; all on one unless the scenario says otherwise.
   static inline std::array<std::uint32_t, 8> cores{};
   static std::uint32_t core() noexcept { return cores[race::detail::engine::active()->self_index()]; }
-  static void yield() noexcept { race::sync::relax(); }
+  static void yield() noexcept {
+    moved_yields += this_worker()->woken_from != core() ? 1U : 0U;
+    race::sync::relax();
+  }
+  static inline unsigned moved_yields = 0;  // of workers that were woken from another core
   static constexpr std::chrono::hours dense{1};
   static constexpr std::size_t stream = 1;
   static constexpr std::size_t roomy_from = 16;
