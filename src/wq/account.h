@@ -1,7 +1,10 @@
 // account: the queue of one class of work on one engine, and how many of its workers are not known to be blocked.
 //
-// Two queues stand side by side: single works in submit order (RT, BE and IDLE apart), and keys whose turn it is
-// (key_table.h). Workers take from them in turn, so that neither keeps the other waiting.
+// Two queues stand side by side: single works (graded_list.h), and keys whose turn it is (key_table.h). Workers take from
+// them in turn, so that neither keeps the other waiting.
+//
+// Submitters leave single works in inboxes, one for each lane of the cores (inboxes.h). A worker takes what its own core's
+// lane has, which is in that core's caches, while there is some; the others have their turn now and then (pool_worker.h).
 //
 // Rule of growth: an account with something to do has a worker that runs, or one on its way, or cannot have one.
 // `running` counts a woken or reserved worker from the moment it is chosen, so there is at most one wake per need (no
@@ -30,7 +33,7 @@
 
 #include "graded_list.h"
 #include "hook_list.h"
-#include "inbox.h"
+#include "inboxes.h"
 #include "key_table.h"
 #include "worker.h"
 
@@ -49,7 +52,7 @@ struct basic_account {
 
   // Nothing that a worker could run. seq_cst: partner of `running`.
   [[nodiscard]] bool nothing_to_run() const noexcept {
-    return inbox.empty() && listed.load(std::memory_order_seq_cst) == 0 &&
+    return inboxes.empty() && listed.load(std::memory_order_seq_cst) == 0 &&
            keys_listed.load(std::memory_order_seq_cst) == 0;
   }
   // Nor anything to look into: a table's inbox may hold works that can run, or none.
@@ -58,18 +61,18 @@ struct basic_account {
   }
   // Works that wait; a hint.
   [[nodiscard]] std::size_t pending() const noexcept {
-    return inbox.size() + listed.load(std::memory_order_relaxed) + keyed.load(std::memory_order_relaxed);
+    return inboxes.size() + listed.load(std::memory_order_relaxed) + keyed.load(std::memory_order_relaxed);
   }
 
-  void take_inbox() noexcept SLUICE_REQUIRES(lock) {
+  void take_inbox(unsigned lane) noexcept SLUICE_REQUIRES(lock) {
     std::size_t count = 0;
-    work* const newest = inbox.take_newest(count);
+    work* const newest = inboxes.take_newest(lane, count);
     if (newest == nullptr) {
       return;
     }
     taken_in += count;
     if (!grades.load(std::memory_order_relaxed)) [[likely]] {  // relaxed: set before the put of the first graded work
-      singles.append_reversed(newest, count);
+      singles.append_reversed(newest, count, lane);
     } else {
       work_chain oldest_first;
       oldest_first.append_reversed(newest);
@@ -78,6 +81,10 @@ struct basic_account {
       }
     }
     publish_size();
+  }
+  void take_inboxes() noexcept SLUICE_REQUIRES(lock) {
+    // The visitor runs here and now, under the lock.
+    inboxes.for_each_filled([this](unsigned lane) SLUICE_NO_THREAD_SAFETY_ANALYSIS { take_inbox(lane); });
   }
   // Before the put of a work with a class of priority. Written once: submitters read this line.
   void expect_grades() noexcept {
@@ -173,7 +180,7 @@ struct basic_account {
   // Works that came and have not been looked at: of keys, those in the tables whose turn is next. At least so many.
   [[nodiscard]] std::size_t in_inboxes() const noexcept SLUICE_REQUIRES(lock) {
     constexpr unsigned most_tables = 8;
-    std::size_t all = inbox.size();
+    std::size_t all = inboxes.size();
     const basic_key_table<Sync>* table = tables.front();
     for (unsigned looks = 0; table != nullptr && looks < most_tables; ++looks) {
       all += table->inbox.size();
@@ -192,8 +199,8 @@ struct basic_account {
   const std::size_t roomy_up_to;
   std::uint16_t home = 0;
 
-  // Submitters write this line.
-  alignas(64) basic_inbox<Sync> inbox;
+  // Submitters write these lines, each that of its lane.
+  basic_inboxes<Sync, graded_list::most_lanes> inboxes;
   // Read by submitters; written when a worker falls idle, wakes or blocks.
   alignas(64) typename Sync::template atomic<std::int32_t> running{0};
   typename Sync::template atomic<std::uint64_t> free_listed{0};  // free_workers.size()

@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <new>
@@ -27,6 +28,10 @@ struct pool_traits<os_sync> {
   using door = gate;
   static constexpr unsigned linger_turns = 48;
   [[nodiscard]] static std::uint32_t core() noexcept { return this_core::index(); }
+  [[nodiscard]] static std::uint32_t lanes() noexcept {
+    return std::min(this_core::stripes(), std::uint32_t{graded_list::most_lanes});
+  }
+  static constexpr std::chrono::microseconds others_each{250};
   static void yield() noexcept { ::sched_yield(); }
   static constexpr std::chrono::microseconds dense{1};  // a server that hands over a write each 2 us is no stream
   static constexpr std::size_t stream = 32;

@@ -1,4 +1,9 @@
-// graded_list: the works without a key that wait in an account: three lists, by class of priority.
+// graded_list: the works without a key that wait in an account: lists by class of priority, and those of the class that
+// nearly all have by lane as well.
+//
+// A lane is what some of the cores submit. A worker takes works of its own core's lane while there are some: they are in
+// that core's caches, and another core's worker takes those of another. So that no lane waits for a worker to come by,
+// each worker takes from the others now and then.
 //
 // | class     | goes before | is passed over for at most    |
 // |-----------|-------------|-------------------------------|
@@ -9,6 +14,7 @@
 // Thread safety:  none; it stands under its account's lock.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -19,6 +25,8 @@ namespace sluice::detail {
 
 class graded_list {
  public:
+  static constexpr unsigned most_lanes = 8;
+
   // False for a class that all works have of whom nobody said otherwise.
   [[nodiscard]] static bool graded(const work& w) noexcept { return grade_of(w) != be; }
 
@@ -26,57 +34,63 @@ class graded_list {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
 
   void push_back(work& w) noexcept {
-    lists_[grade_of(w)].push_back(w);
-    ++size_;
+    list_of(w).push_back(w);
+    count(w, 1);
   }
   // Requires: w is here.
   void remove(work& w) noexcept {
-    lists_[grade_of(w)].remove(w);
-    --size_;
+    list_of(w).remove(w);
+    count(w, minus(1));
   }
-  // Works that are linked newest first, none of them graded.
-  void append_reversed(work* newest, std::size_t n) noexcept {
-    lists_[be].append_reversed(newest, n);
+  // Works of one lane that are linked newest first, none of them graded.
+  void append_reversed(work* newest, std::size_t n, unsigned lane) noexcept {
+    lanes_[lane].append_reversed(newest, n);
+    in_lanes_ += n;
     size_ += n;
   }
-  // Requires: the works are of one class.
+  // Requires: the works are of one class and one lane.
   void prepend(work_list& some) noexcept {
-    size_ += some.size();
-    lists_[grade_of(*some.front())].prepend(some);
+    count(*some.front(), some.size());
+    list_of(*some.front()).prepend(some);
   }
   // Cuts off the first n of those whose turn it is, in order. Requires: they are at least n, and `last` is the n-th.
   void split(std::size_t n, work& last, work_list& into) noexcept {
-    lists_[grade_of(last)].split(n, last, into);
-    size_ -= n;
+    count(last, minus(n));
+    list_of(last).split(n, last, into);
   }
+  [[nodiscard]] bool lane_empty(unsigned lane) const noexcept { return lanes_[lane].empty(); }
 
-  // Those whose turn it is: a batch will be taken from them. Requires: not empty.
-  [[nodiscard]] const work_list& next_turn() noexcept {
-    if (size_ == lists_[be].size()) [[likely]] {
-      return lists_[be];
+  // Those whose turn it is: a batch will be taken from them. Those of the lane `here`, if it is a lane's turn and there
+  // are some, unless it is the others'. Requires: not empty.
+  [[nodiscard]] const work_list& next_turn(unsigned here, bool others) noexcept {
+    if (size_ == in_lanes_) [[likely]] {
+      return next_lane(here, others);
     }
     std::size_t chosen = rt;
-    while (lists_[chosen].empty()) {
+    while (empty(chosen)) {
       ++chosen;
     }
     for (std::size_t lower = grades - 1; lower > chosen; --lower) {
-      if (!lists_[lower].empty() && ++passed_over_[lower] > most_passed_over[lower]) {
+      if (!empty(lower) && ++passed_over_[lower] > most_passed_over[lower]) {
         chosen = lower;
       }
     }
     passed_over_[chosen] = 0;
-    return lists_[chosen];
+    return chosen == be ? next_lane(here, others) : chosen == rt ? rt_ : idle_;
   }
 
   template <class Visit>
   void for_each(Visit visit) {
-    for (work_list& each : lists_) {
+    const auto all_of = [&](work_list& each) {
       for (work* w = each.front(); w != nullptr;) {
         work* const behind = work_list::after(*w);
         visit(*w);  // may remove it
         w = behind;
       }
-    }
+    };
+    all_of(rt_);
+    std::ranges::for_each(lanes_, all_of);
+    all_of(idle_);
   }
 
  private:
@@ -91,9 +105,39 @@ class graded_list {
     return by_class[std::to_underlying(w.priority())];
   }
 
-  std::array<work_list, grades> lists_;
+  [[nodiscard]] static constexpr std::size_t minus(std::size_t n) noexcept { return std::size_t{0} - n; }
+
+  [[nodiscard]] work_list& list_of(const work& w) noexcept {
+    const std::size_t grade = grade_of(w);
+    return grade == be ? lanes_[work_access::lane(w)] : grade == rt ? rt_ : idle_;
+  }
+  void count(const work& w, std::size_t n) noexcept {
+    in_lanes_ += grade_of(w) == be ? n : 0;
+    size_ += n;
+  }
+  [[nodiscard]] bool empty(std::size_t grade) const noexcept {
+    return grade == be ? in_lanes_ == 0 : grade == rt ? rt_.empty() : idle_.empty();
+  }
+
+  // Requires: one of them is not empty.
+  [[nodiscard]] const work_list& next_lane(unsigned here, bool others) noexcept {
+    unsigned lane = others ? next_other_ : here;
+    while (lanes_[lane % most_lanes].empty()) {
+      ++lane;
+    }
+    if (others) {
+      next_other_ = (lane + 1) % most_lanes;
+    }
+    return lanes_[lane % most_lanes];
+  }
+
+  work_list rt_;
+  std::array<work_list, most_lanes> lanes_;  // BE
+  work_list idle_;
   std::array<std::uint32_t, grades> passed_over_{};
-  std::size_t size_ = 0;
+  unsigned next_other_ = 0;
+  std::size_t in_lanes_ = 0;
+  std::size_t size_ = 0;  // of all
 };
 
 }  // namespace sluice::detail

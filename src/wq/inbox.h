@@ -11,7 +11,7 @@
 //                 nothing (P5).
 // Limits:         capacity works, then the submitter empties it into the account's queue itself. That bounds how long a
 //                 take holds the lock.
-// Cost:           8 bytes; a put is one compare-exchange.
+// Cost:           8 bytes; a put is one compare-exchange, a take one exchange.
 // Invariants:     W3 (nothing of a work is read after its put)
 #pragma once
 
@@ -54,13 +54,15 @@ class basic_inbox {
   // Takes all, linked newest → … → oldest (nothing else of them is written: keys stay where they are), and says how
   // many. Null if there are none. Requires: who takes is alone.
   [[nodiscard]] work* take_newest(std::size_t& count) noexcept {
-    count = 0;
-    if (word_.load(std::memory_order_relaxed) == 0) {  // relaxed: who needs to be sure asked empty()
-      return nullptr;
-    }
-    const std::uint64_t all = word_.exchange(0, std::memory_order_acquire);  // pairs with put()
+    // acquire pairs with put(); release: a put that finds it empty sees what the taker did before.
+    const std::uint64_t all = word_.exchange(0, std::memory_order_acq_rel);
     count = count_of(all);
     return newest_of(all);
+  }
+  // The same, if at a glance there are any.
+  [[nodiscard]] work* take_newest_seen(std::size_t& count) noexcept {
+    count = 0;
+    return word_.load(std::memory_order_relaxed) != 0 ? take_newest(count) : nullptr;  // relaxed: a glance
   }
 
  private:

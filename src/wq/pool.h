@@ -61,6 +61,9 @@ namespace sluice::detail {
 //   this_worker() → basic_worker<Sync>*&    of the calling thread
 //   linger_turns                            how often a worker looks out for more before it sleeps
 //   core(), yield()                         the core it runs on; lets whoever waits for that core have it
+//   lanes()                                how many lanes an account's single works have: a power of two, at most
+//                                           graded_list::most_lanes; of core c it is lane c modulo that
+//   others_each                             how long a worker runs works of its own core's lane before it looks at others
 //   dense, stream                           works that come less than `dense` apart are worth waiting for; so many at once
 //                                           are worth a worker on another core
 //   roomy_from                              below this share of the queue's limit an account is never taken for roomy
@@ -189,7 +192,8 @@ class basic_pool {
   template <std::size_t Extent>
   [[nodiscard, gnu::always_inline]] inline std::size_t submit_keyed(account& to,
                                                                     std::span<work* const, Extent> works) noexcept;
-  [[nodiscard, gnu::always_inline]] inline work* link_newest_first(account& to, std::span<work* const> works) noexcept;
+  [[nodiscard, gnu::always_inline]] inline work* link_newest_first(account& to, unsigned lane,
+                                                                   std::span<work* const> works) noexcept;
   [[nodiscard]] int submit_chain(account& to, work& head, work_handle* handle) noexcept;
   [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, bool timed, std::uint32_t& index) noexcept;
   [[nodiscard]] static chain_facts facts_of(const work& head) noexcept;
@@ -216,6 +220,7 @@ class basic_pool {
   [[nodiscard, gnu::noinline]] bool hold_another(hash_domain& domain, atomic<hash_domain*>& cached) noexcept;
   void count_accepted(unsigned node, const chain_facts& chain, int sign) noexcept;
   void put_single(account& to, work& w) noexcept;
+  [[nodiscard, gnu::always_inline]] inline unsigned lane_here(work_class cls) noexcept;
   [[gnu::always_inline]] inline void after_put(account& to, bool another, std::size_t came) noexcept;
   [[nodiscard]] bool saturated(work_class cls) noexcept;
   void made_room(work_class cls) noexcept;
@@ -241,7 +246,9 @@ class basic_pool {
   enum class table_turn : std::uint8_t { may_be, over };
   [[nodiscard]] fetched choose_next(worker& self, account& from, steady_time now, bool stolen, table_turn tables,
                                     key_entry*& entry) noexcept;
-  void detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept SLUICE_REQUIRES(from.lock);
+  void detach_locked(worker& self, account& from, const work_list& turn, steady_time now, bool stolen) noexcept
+      SLUICE_REQUIRES(from.lock);
+  [[nodiscard]] static bool turn_of_others(worker& self, steady_time now) noexcept;
   [[nodiscard]] bool take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept;
   void record_locked(worker& self, account& at, steady_time now) noexcept SLUICE_REQUIRES(at.lock);
   static void adapt(worker& self, steady_time now) noexcept;
@@ -339,6 +346,7 @@ class basic_pool {
 
   const io_wq_options options_;
   const std::string name_;
+  const unsigned lane_mask_ = traits::lanes() - 1;
   const topology& nodes_;
   thread_seam& threads_;
   clock_seam& clock_;

@@ -82,7 +82,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_account(account& at, st
                                                                  std::uint32_t generation, work*& pending) noexcept {
   {
     const scoped_lock held(at.lock);
-    at.take_inbox();
+    at.take_inboxes();
     auto& named = slots_.at(index);
     work* item = nullptr;
     {
@@ -282,7 +282,7 @@ template <class Match>
 void basic_pool<Sync>::scan_lists(Match match, work_chain& out) noexcept {
   for_each_account([&](account& at) {
     const scoped_lock held(at.lock);
-    at.take_inbox();
+    at.take_inboxes();
     at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
       if (match(w)) {
         static_cast<void>(unlist_locked(at, w));
@@ -490,7 +490,7 @@ bool basic_pool<Sync>::snapshot(std::vector<candidate>& out) noexcept {
     note_keys(out, full);
     for_each_account([&](account& at) {
       const scoped_lock at_held(at.lock);
-      at.take_inbox();
+      at.take_inboxes();
       at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
         note(w, view_of(w, false, nullptr, 0), slot_place::account, &at, out, full);
       });

@@ -260,7 +260,7 @@ class_stats basic_pool<Sync>::stats_of(work_class cls) noexcept {
     account& at = *both[std::to_underlying(cls)];
     look_into_tables(at);
     const scoped_lock held(at.lock);
-    at.take_inbox();
+    at.take_inboxes();
     add_counts(out, at.counts);
     out.accepted += at.taken_in + at.accepted_aside.load(std::memory_order_relaxed);  // relaxed: statistics
     out.released += at.released_aside.load(std::memory_order_relaxed);

@@ -89,17 +89,17 @@ std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const, E
   if (n == 0 || !hold_domain(*first.domain()) || !door_.try_enter(static_cast<std::int64_t>(n))) {
     return 0;
   }
-  put_keyed(to, table, *link_newest_first(to, std::span<work* const>(works.data(), n)), *works.front(), n);
+  put_keyed(to, table, *link_newest_first(to, 0, std::span<work* const>(works.data(), n)), *works.front(), n);
   return n;
 }
 
 // Marks works as accepted and links them as an inbox has them. Returns the newest.
 template <class Sync>
-work* basic_pool<Sync>::link_newest_first(account& to, std::span<work* const> works) noexcept {
+work* basic_pool<Sync>::link_newest_first(account& to, unsigned lane, std::span<work* const> works) noexcept {
   work* newest = nullptr;
   for (work* const w : works) {
     SLUICE_CHECK(work_access::state(*w) == work_state::idle, "submitted twice");
-    work_access::set_state(*w, work_state::accepted);
+    work_access::accept(*w, lane);
     work_access::home(*w) = to.home;
     work_access::next(*w) = newest;
     newest = w;
@@ -165,13 +165,21 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const, Extent>
   if (graded) [[unlikely]] {
     to.expect_grades();
   }
-  work* const newest = link_newest_first(to, works);
-  while (!to.inbox.put(*newest, *works.front(), n)) {
+  const unsigned lane = lane_here(to.cls);
+  work* const newest = link_newest_first(to, lane, works);
+  while (!to.inboxes.put(lane, *newest, *works.front(), n)) {
     const scoped_lock held(to.lock);
-    to.take_inbox();
+    to.take_inbox(lane);
   }
   after_put(to, another, n);  // W3: the works may be gone
   return 0;
+}
+
+// A class that may have one worker only starts its works in submit order, whichever core they come from.
+template <class Sync>
+unsigned basic_pool<Sync>::lane_here(work_class cls) noexcept {
+  // relaxed: read by itself
+  return limits(cls).max.load(std::memory_order_relaxed) == 1 ? 0 : traits::core() & lane_mask_;
 }
 
 template <class Sync>
@@ -308,9 +316,11 @@ void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
   if (graded_list::graded(w)) {
     to.expect_grades();
   }
-  while (!to.inbox.put(w, w, 1)) {
+  const unsigned lane = lane_here(to.cls);
+  work_access::accept(w, lane);
+  while (!to.inboxes.put(lane, w, w, 1)) {
     const scoped_lock held(to.lock);
-    to.take_inbox();
+    to.take_inbox(lane);
   }
   after_put(to, another, 1);
 }
@@ -432,7 +442,7 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
 template <class Sync>
 void basic_pool<Sync>::move_to_keys(key_table& table) noexcept {
   std::size_t count = 0;
-  if (work* const newest = table.inbox.take_newest(count); newest != nullptr) {
+  if (work* const newest = table.inbox.take_newest_seen(count); newest != nullptr) {
     // relaxed: a statistic. Here and not for each submit, of which there are more.
     numbers::account_of(*newest).accepted_aside.fetch_add(count, std::memory_order_relaxed);
     table.sort(newest);

@@ -175,8 +175,15 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
                                    key_entry*& entry) noexcept -> fetched {
   const scoped_lock held(from.lock);
   record_locked(self, from, now);
-  if (from.singles.empty() || from.grades.load(std::memory_order_relaxed)) {
-    from.take_inbox();
+  const unsigned here = traits::core() & lane_mask_;
+  const bool others = turn_of_others(self, now);
+  if (others || from.grades.load(std::memory_order_relaxed)) {
+    from.take_inboxes();
+  } else if (from.singles.lane_empty(here)) {
+    from.take_inbox(here);
+    if (from.singles.empty()) {
+      from.take_inboxes();
+    }
   }
   if (tables == table_turn::over) {
     from.runs_to_look = from.keys.size();
@@ -193,22 +200,31 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
   if (from.singles.empty()) {
     return fetched::nothing;
   }
-  detach_locked(self, from, now, stolen);
+  detach_locked(self, from, from.singles.next_turn(here, others), now, stolen);
   from.keys_next = true;
   return fetched::batch;
 }
 
+// Works of other lanes go first now and then: each time while works are slow, for then it matters little in whose cache they
+// are, and much how long they wait.
+template <class Sync>
+bool basic_pool<Sync>::turn_of_others(worker& self, steady_time now) noexcept {
+  const bool theirs = self.batch_limit < worker::batch_most || now - self.others_at >= traits::others_each;
+  self.others_at = theirs ? now : self.others_at;
+  return theirs;
+}
+
 // The oldest works become this worker's batch.
 template <class Sync>
-void basic_pool<Sync>::detach_locked(worker& self, account& from, steady_time now, bool stolen) noexcept {
-  const work_list& turn = from.singles.next_turn();
+void basic_pool<Sync>::detach_locked(worker& self, account& from, const work_list& turn, steady_time now,
+                                     bool stolen) noexcept {
   if (from.marked == nullptr) {
     from.marked = turn.back();
     from.marked_at = now;
   }
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
-  const std::size_t share = (turn.size() + at_it - 1) / at_it;
-  const std::size_t most = stolen ? 1 : std::min<std::size_t>(share, self.batch_limit);
+  const std::size_t share = (from.singles.size() + at_it - 1) / at_it;
+  const std::size_t most = stolen ? 1 : std::min({share, turn.size(), std::size_t{self.batch_limit}});
   // Held from the first slot on: who reads there that this worker has the work must find it here.
   const scoped_lock held(self.lock);
   work* last = turn.front();
@@ -477,6 +493,7 @@ bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t ind
   const bool another = has(next.flags(), work_flags::concurrent);
   const scoped_lock held(to.lock);
   work_access::slot(next) = index;
+  work_access::accept(next, lane_here(to.cls));
   set_slot(index, next, slot_place::account, &to);
   to.singles.push_back(next);
   to.publish_size();

@@ -10,8 +10,14 @@ namespace sluice::detail {
 enum class work_state : std::uint8_t { idle = 0, accepted = 1 };
 
 struct work_access {
-  [[nodiscard]] static work_state state(const work& w) noexcept { return static_cast<work_state>(w.state_); }
+  [[nodiscard]] static work_state state(const work& w) noexcept { return static_cast<work_state>(w.state_ & 1U); }
   static void set_state(work& w, work_state state) noexcept { w.state_ = std::to_underlying(state); }
+  // Accepted, and which of its account's lanes it belongs to.
+  static void accept(work& w, unsigned lane) noexcept {
+    w.state_ = static_cast<std::uint8_t>(std::to_underlying(work_state::accepted) | lane << 1U);
+  }
+  // Requires: accepted.
+  [[nodiscard]] static unsigned lane(const work& w) noexcept { return w.state_ >> 1U; }
   [[nodiscard]] static work*& next(work& w) noexcept { return w.next_; }
   [[nodiscard]] static work*& prev(work& w) noexcept { return w.prev_; }
   [[nodiscard]] static work*& link(work& w) noexcept { return w.link_; }

@@ -4,20 +4,20 @@
 //   if (auto r = (*wq)->submit(*job); !r) { … r.error(): the job is still ours … }
 //   (*wq)->stop(stop_policy::run_queued);
 //
-// Ownership:      kref, for whoever shares the pool. The last put stops it (cancel_queued, without deadline) and joins
-// its
+// Ownership:      kref, for whoever shares the pool. The last put stops it (cancel_queued, without deadline) and joins its
 //                 threads; it must not happen on one of its own workers (a failed check).
 // Thread safety:  any thread that holds a count may call anything, workers included (stop from a worker is an error).
 // Blocking:       submit does not (unless when_full::wait was chosen). cancel runs the cancelled works on the caller's
 //                 thread. stop waits.
-// Ordering:       works without a key are taken in submit order within their class and node, a batch at a time; works
-//                 of a key start in submit order, overtaking others if need be. submit happens before run, run before
-//                 release, release before stop's return.
+// Ordering:       works of a key start in submit order, overtaking others if need be. Works without a key start in submit
+//                 order while their class may have one worker; with more, those of one core are taken in submit order,
+//                 within their class, a batch at a time. submit happens before run, run before release, release before
+//                 stop's return.
 // Errors:         submit: ESHUTDOWN after stop began; EAGAIN queue full; ENOMEM no room for a key, handle or deadline;
 //                 ETIMEDOUT full until the wait's end; EDEADLK a worker would wait for room in its own wq. A refused
 //                 work is untouched (W6).
-// Limits:         queue_limit works queued per class; max_bound and max_unbound workers over all nodes; a name of 8
-// bytes. Invariants:     W1 W2 W3 W4 W5 W6 W7 P1 … P10 C1 … C8 X1 … X6
+// Limits:         queue_limit works queued per class; max_bound and max_unbound workers over all nodes; a name of 8 bytes.
+// Invariants:     W1 W2 W3 W4 W5 W6 W7 P1 … P10 C1 … C8 X1 … X6
 #pragma once
 
 #include <chrono>

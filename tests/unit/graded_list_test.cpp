@@ -1,0 +1,126 @@
+// Goal: works without a key leave by class of priority, those of a lane in order, and no lane is passed over for ever.
+// Method: the list alone, filled and emptied in each way that an account has.
+#include "wq/graded_list.h"
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace sluice::detail {
+namespace {
+
+struct numbered : work {
+  std::size_t number = 0;
+};
+
+class GradedList : public testing::Test {
+ protected:
+  GradedList() {
+    for (std::size_t i = 0; i < works_.size(); ++i) {
+      works_[i].number = i;
+    }
+  }
+  ~GradedList() override {
+    for (numbered& each : works_) {
+      work_access::set_state(each, work_state::idle);
+    }
+  }
+  void add(std::size_t first, std::size_t end, unsigned lane, ioprio_class priority = ioprio_class::none) {
+    for (std::size_t i = first; i < end; ++i) {
+      works_[i].set_ioprio_class(priority);
+      work_access::accept(works_[i], lane);
+      list_.push_back(works_[i]);
+    }
+  }
+  // The numbers of the next batch, of at most n.
+  std::vector<std::size_t> take(std::size_t n, unsigned here, bool others = false) {
+    const work_list& turn = list_.next_turn(here, others);
+    n = std::min(n, turn.size());
+    work* last = turn.front();
+    for (std::size_t i = 1; i < n; ++i) {
+      last = work_list::after(*last);
+    }
+    work_list batch;
+    list_.split(n, *last, batch);
+    std::vector<std::size_t> found;
+    while (work* const w = batch.pop_front()) {
+      found.push_back(static_cast<numbered&>(*w).number);
+    }
+    return found;
+  }
+  using numbers = std::vector<std::size_t>;
+
+  std::array<numbered, 32> works_;
+  graded_list list_;
+};
+
+TEST_F(GradedList, OwnLaneFirstThenTheNext) {
+  add(0, 3, 1);
+  add(3, 5, 5);
+  EXPECT_EQ(take(2, 5), (numbers{3, 4}));
+  EXPECT_EQ(take(2, 5), (numbers{0, 1}));
+  EXPECT_EQ(take(2, 7), (numbers{2}));
+  EXPECT_TRUE(list_.empty());
+}
+
+TEST_F(GradedList, EachOfTheOthersHasItsTurn) {
+  add(0, 4, 0);
+  add(4, 6, 2);
+  add(6, 8, 6);
+  std::vector<numbers> turns;
+  for (int i = 0; i < 4; ++i) {
+    turns.push_back(take(1, 0, true));
+  }
+  EXPECT_EQ(turns, (std::vector<numbers>{{0}, {4}, {6}, {1}}));
+  EXPECT_EQ(take(1, 0), (numbers{2}));
+}
+
+TEST_F(GradedList, PriorityGoesBeforeLanes) {
+  add(0, 2, 0);
+  add(2, 3, 3, ioprio_class::idle);
+  add(3, 4, 3, ioprio_class::rt);
+  EXPECT_EQ(take(4, 0), (numbers{3}));
+  EXPECT_EQ(take(4, 3), (numbers{0, 1}));
+  EXPECT_EQ(take(4, 0), (numbers{2}));
+  EXPECT_EQ(list_.size(), 0U);
+}
+
+TEST_F(GradedList, LeavesFromTheMiddleOfALane) {
+  add(0, 3, 2);
+  add(3, 6, 4);
+  list_.remove(works_[4]);
+  list_.remove(works_[0]);
+  EXPECT_EQ(list_.size(), 4U);
+  EXPECT_FALSE(list_.lane_empty(2));
+  EXPECT_TRUE(list_.lane_empty(3));
+  EXPECT_EQ(take(4, 4), (numbers{3, 5}));
+  EXPECT_EQ(take(4, 4), (numbers{1, 2}));
+}
+
+TEST_F(GradedList, WhatComesBackIsFirstInItsLane) {
+  add(0, 2, 3);
+  work_list back;
+  for (const std::size_t i : {std::size_t{7}, std::size_t{8}}) {
+    work_access::accept(works_[i], 3);
+    back.push_back(works_[i]);
+  }
+  list_.prepend(back);
+  EXPECT_EQ(list_.size(), 4U);
+  EXPECT_EQ(take(3, 3), (numbers{7, 8, 0}));
+}
+
+TEST_F(GradedList, AnInboxIsAppendedOldestFirst) {
+  add(0, 1, 1);
+  for (std::size_t i = 10; i < 13; ++i) {
+    work_access::accept(works_[i], 1);
+    work_access::next(works_[i]) = i == 10 ? nullptr : &works_[i - 1];
+  }
+  list_.append_reversed(&works_[12], 3, 1);
+  EXPECT_EQ(take(8, 1), (numbers{0, 10, 11, 12}));
+  EXPECT_TRUE(list_.empty());
+}
+
+}  // namespace
+}  // namespace sluice::detail
