@@ -17,7 +17,7 @@ namespace sluice::detail {
 class run_list {
  public:
   // The most that are taken at once.
-  static constexpr unsigned batch = 64;
+  static constexpr unsigned batch = 128;
 
   [[nodiscard]] work* front() const noexcept { return works_.front(); }
   [[nodiscard]] bool empty() const noexcept { return works_.empty(); }

@@ -54,8 +54,8 @@ TEST(IoWqPriority, WithoutClassesTheOrderIsThatOfTheSubmits) {
 
 // A worker takes batches: who is passed over waits for a bounded number of them, of a bounded size.
 TEST(IoWqPriority, WhoIsPassedOverHasATurnAllTheSame) {
-  constexpr std::size_t most_in_a_batch = 64;
-  const std::string ran = order_of("bi" + std::string(64 * most_in_a_batch + 64, 'r'));
+  constexpr std::size_t most_in_a_batch = 128;
+  const std::string ran = order_of("bi" + std::string(65 * most_in_a_batch, 'r'));
   ASSERT_EQ(ran.size(), 2 + 65 * most_in_a_batch);
   EXPECT_LE(ran.find('b'), 16 * most_in_a_batch);
   EXPECT_LE(ran.find('i'), 64 * most_in_a_batch);
