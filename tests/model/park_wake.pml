@@ -1,11 +1,12 @@
 /* park_wake: submitters against workers that fall idle, leave and are created again (src/wq/account.h).
  *
- * What is modelled: put, then look who runs, and if nobody does whether anybody could; be listed as free, stop running,
- * then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
+ * What is modelled: put, see to the inbox's bit, then look who runs, and if nobody does whether anybody could; take the bit
+ * away, then the works; be listed as free, stop running, then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
  * time-out at any moment; a worker that hands over what there is to do to a free one, and falls idle. What is checked:
  * whenever nothing can move any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor
  * they the limit (P1).
  *
+ * bug: TAKE_FIRST       a worker takes the works before the inbox's bit
  * bug: LOOK_FIRST       a submitter looks who runs before it puts its work
  * bug: LIST_LATE        a worker is listed as free after it stopped running
  * bug: NO_SECOND_LOOK   a worker sleeps without looking for work after it stopped running
@@ -18,7 +19,9 @@
 #define CREATIONS 3 /* worker records, and so creations: it bounds the search */
 
 byte max;        /* the limit: 1 or 2 */
-byte queue;      /* works that nobody has taken */
+byte queue;      /* works in the inbox */
+bool filled;     /* its bit */
+byte listed;     /* works that were taken out of it, and wait */
 byte running;    /* workers not known to be idle, chosen and reserved ones included */
 byte workers;    /* there or reserved */
 byte spawns;     /* reserved, for the manager to create */
@@ -28,6 +31,8 @@ bool on_free_list[CREATIONS];
 bool permit[CREATIONS];
 byte done;
 
+#define SOMETHING (filled || listed != 0)
+
 inline acquire() { atomic { !lock -> lock = true } }
 inline release() { lock = false }
 
@@ -35,7 +40,7 @@ inline release() { lock = false }
 inline choose() {
   chosen = CREATIONS;
   if
-  :: queue != 0 && running == 0 ->
+  :: SOMETHING && running == 0 ->
      if
      :: on_free_list[0] -> chosen = 0
      :: else ->
@@ -63,9 +68,13 @@ proctype submitter() {
   for (i : 1 .. EACH) {
 #ifdef LOOK_FIRST
     idle = (running == 0);
+#endif
     queue++;
-#else
-    queue++;
+    if
+    :: !filled -> filled = true
+    :: else
+    fi;
+#ifndef LOOK_FIRST
     idle = (running == 0);
 #endif
     /* Without the lock, one after the other: all there, and nobody free (a count, read at once)? */
@@ -86,8 +95,19 @@ take:
   handed = false;
   acquire();
   if
-  :: queue != 0 -> queue--; release(); done++; goto take
-  :: queue != 0 && (on_free_list[0] || on_free_list[1] || on_free_list[2]) ->
+  :: filled ->
+#ifdef TAKE_FIRST
+     d_step { listed = listed + queue; queue = 0 };
+     filled = false
+#else
+     filled = false;
+     d_step { listed = listed + queue; queue = 0 }
+#endif
+  :: else
+  fi;
+  if
+  :: listed != 0 -> listed--; release(); done++; goto take
+  :: listed != 0 && (on_free_list[0] || on_free_list[1] || on_free_list[2]) ->
      if
      :: on_free_list[0] -> chosen = 0
      :: on_free_list[1] -> chosen = 1
@@ -110,7 +130,7 @@ take:
 #endif
 #ifndef NO_SECOND_LOOK
   if
-  :: queue != 0 && !handed -> on_free_list[id] = false; running++; release(); goto take
+  :: SOMETHING && !handed -> on_free_list[id] = false; running++; release(); goto take
   :: else
   fi;
 #endif
@@ -128,7 +148,7 @@ end_parked:
 #ifdef LEAVE_BLINDLY
         leave = true;
 #else
-        leave = (queue == 0);
+        leave = !SOMETHING;
 #endif
         release()
      :: else ->
@@ -167,7 +187,7 @@ end_waits:
 
 /* When nobody else can move. */
 proctype end_of_all() {
-  timeout -> assert(done == SUBMITTERS * EACH && queue == 0)
+  timeout -> assert(done == SUBMITTERS * EACH && queue == 0 && listed == 0)
 }
 
 init {
