@@ -65,9 +65,18 @@ struct basic_account {
   }
 
   void take_inbox(unsigned lane) noexcept SLUICE_REQUIRES(lock) {
+    const bool said = inboxes.filled(lane);
+    if (said) {
+      // On their way from there to the lists: whoever looks for works without the lock, here after there, must not miss
+      // them. seq_cst: as in publish_size().
+      listed.store(singles.size() + 1, std::memory_order_seq_cst);
+    }
     std::size_t count = 0;
     work* const newest = inboxes.take_newest(lane, count);
     if (newest == nullptr) {
+      if (said) {
+        publish_size();
+      }
       return;
     }
     taken_in += count;
@@ -85,6 +94,21 @@ struct basic_account {
   void take_inboxes() noexcept SLUICE_REQUIRES(lock) {
     // The visitor runs here and now, under the lock.
     inboxes.for_each_filled([this](unsigned lane) SLUICE_NO_THREAD_SAFETY_ANALYSIS { take_inbox(lane); });
+  }
+  // What has come that may be taken next by somebody on lane `here`: works of priority may be anywhere.
+  void take_what_is_due(unsigned here, steady_time now) noexcept SLUICE_REQUIRES(lock) {
+    if (grades.load(std::memory_order_relaxed)) {  // relaxed: set before the put of the first graded work
+      take_inboxes();
+      return;
+    }
+    inboxes.for_each_filled([&](unsigned lane) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // here and now, under the lock
+      if (singles.lane_empty(lane) && (lane == here || singles.passed_over(lane, now))) {
+        take_inbox(lane);
+      }
+    });
+    if (singles.empty()) {
+      take_inboxes();
+    }
   }
   // Before the put of a work with a class of priority. Written once: submitters read this line.
   void expect_grades() noexcept {

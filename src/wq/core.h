@@ -31,7 +31,6 @@ struct pool_traits<os_sync> {
   [[nodiscard]] static std::uint32_t lanes() noexcept {
     return std::min(this_core::stripes(), std::uint32_t{graded_list::most_lanes});
   }
-  static constexpr std::chrono::microseconds others_each{250};
   static void yield() noexcept { ::sched_yield(); }
   static constexpr std::chrono::microseconds dense{1};  // a server that hands over a write each 2 us is no stream
   static constexpr std::size_t stream = 32;

@@ -2,8 +2,8 @@
 // nearly all have by lane as well.
 //
 // A lane is what some of the cores submit. A worker takes works of its own core's lane while there are some: they are in
-// that core's caches, and another core's worker takes those of another. So that no lane waits for a worker to come by,
-// each worker takes from the others now and then.
+// that core's caches, and another core's worker takes those of another. So that no lane waits for a worker to come by, one
+// that nobody has taken a batch from for `patience` goes first, the longest of them.
 //
 // | class     | goes before | is passed over for at most    |
 // |-----------|-------------|-------------------------------|
@@ -16,8 +16,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+
+#include "sluice/base/clock.h"
 
 #include "work_list.h"
 
@@ -26,6 +29,7 @@ namespace sluice::detail {
 class graded_list {
  public:
   static constexpr unsigned most_lanes = 8;
+  static constexpr std::chrono::microseconds patience{50};
 
   // False for a class that all works have of whom nobody said otherwise.
   [[nodiscard]] static bool graded(const work& w) noexcept { return grade_of(w) != be; }
@@ -48,10 +52,13 @@ class graded_list {
     in_lanes_ += n;
     size_ += n;
   }
-  // Requires: the works are of one class and one lane.
+  // Each to the head of its own list: a batch whose head's chain went on may have works of several.
   void prepend(work_list& some) noexcept {
-    count(*some.front(), some.size());
-    list_of(*some.front()).prepend(some);
+    while (work* const last = some.back()) {
+      some.remove(*last);
+      list_of(*last).push_front(*last);
+      count(*last, 1);
+    }
   }
   // Cuts off the first n of those whose turn it is, in order. Requires: they are at least n, and `last` is the n-th.
   void split(std::size_t n, work& last, work_list& into) noexcept {
@@ -59,12 +66,20 @@ class graded_list {
     list_of(last).split(n, last, into);
   }
   [[nodiscard]] bool lane_empty(unsigned lane) const noexcept { return lanes_[lane].empty(); }
+  // Whether nobody has taken a batch from it for `patience`.
+  [[nodiscard]] bool passed_over(unsigned lane, steady_time now) const noexcept {
+    return now - served_[lane] >= patience;
+  }
+  // Those that wait beside these, these included, and may be run in any order: workers share them.
+  [[nodiscard]] std::size_t beside(const work_list& turn) const noexcept {
+    return grade_of(*turn.front()) == be ? in_lanes_ : turn.size();
+  }
 
   // Those whose turn it is: a batch will be taken from them. Those of the lane `here`, if it is a lane's turn and there
-  // are some, unless it is the others'. Requires: not empty.
-  [[nodiscard]] const work_list& next_turn(unsigned here, bool others) noexcept {
+  // are some, unless another was passed over. Requires: not empty.
+  [[nodiscard]] const work_list& next_turn(unsigned here, steady_time now) noexcept {
     if (size_ == in_lanes_) [[likely]] {
-      return next_lane(here, others);
+      return next_lane(here, now);
     }
     std::size_t chosen = rt;
     while (empty(chosen)) {
@@ -76,7 +91,7 @@ class graded_list {
       }
     }
     passed_over_[chosen] = 0;
-    return chosen == be ? next_lane(here, others) : chosen == rt ? rt_ : idle_;
+    return chosen == be ? next_lane(here, now) : chosen == rt ? rt_ : idle_;
   }
 
   template <class Visit>
@@ -120,22 +135,25 @@ class graded_list {
   }
 
   // Requires: one of them is not empty.
-  [[nodiscard]] const work_list& next_lane(unsigned here, bool others) noexcept {
-    unsigned lane = others ? next_other_ : here;
-    while (lanes_[lane % most_lanes].empty()) {
-      ++lane;
+  [[nodiscard]] const work_list& next_lane(unsigned here, steady_time now) noexcept {
+    unsigned chosen = most_lanes;
+    for (unsigned lane = 0; lane < most_lanes; ++lane) {
+      if (!lanes_[lane].empty() && (chosen == most_lanes || served_[lane] < served_[chosen])) {
+        chosen = lane;
+      }
     }
-    if (others) {
-      next_other_ = (lane + 1) % most_lanes;
+    if (!lanes_[here].empty() && !passed_over(chosen, now)) {
+      chosen = here;
     }
-    return lanes_[lane % most_lanes];
+    served_[chosen] = now;
+    return lanes_[chosen];
   }
 
   work_list rt_;
   std::array<work_list, most_lanes> lanes_;  // BE
   work_list idle_;
   std::array<std::uint32_t, grades> passed_over_{};
-  unsigned next_other_ = 0;
+  std::array<steady_time, most_lanes> served_{};  // when a batch was last taken from it
   std::size_t in_lanes_ = 0;
   std::size_t size_ = 0;  // of all
 };

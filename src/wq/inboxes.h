@@ -37,13 +37,16 @@ class basic_inboxes {
     if (!inboxes_[lane].works.put(newest, oldest, n)) {
       return false;
     }
-    if ((filled_.load(std::memory_order_seq_cst) & bit_of(lane)) == 0) {  // seq_cst, both: see above
+    if (!filled(lane)) {  // seq_cst, both: see above
       filled_.fetch_or(bit_of(lane), std::memory_order_seq_cst);
     }
     return true;
   }
 
   [[nodiscard]] bool empty() const noexcept { return filled_.load(std::memory_order_seq_cst) == 0; }
+  [[nodiscard]] bool filled(unsigned lane) const noexcept {
+    return (filled_.load(std::memory_order_seq_cst) & bit_of(lane)) != 0;
+  }
   // How many are here; a hint.
   [[nodiscard]] std::size_t size() const noexcept {
     std::size_t all = 0;
@@ -55,7 +58,7 @@ class basic_inboxes {
   // alone.
   [[nodiscard]] work* take_newest(unsigned lane, std::size_t& count) noexcept {
     basic_inbox<Sync>& from = inboxes_[lane].works;
-    if ((filled_.load(std::memory_order_seq_cst) & bit_of(lane)) == 0) {
+    if (!filled(lane)) {
       return from.take_newest_seen(count);  // it may be full all the same, its bit on the way
     }
     filled_.fetch_and(~bit_of(lane), std::memory_order_seq_cst);

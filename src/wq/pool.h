@@ -63,7 +63,6 @@ namespace sluice::detail {
 //   core(), yield()                         the core it runs on; lets whoever waits for that core have it
 //   lanes()                                how many lanes an account's single works have: a power of two, at most
 //                                           graded_list::most_lanes; of core c it is lane c modulo that
-//   others_each                             how long a worker runs works of its own core's lane before it looks at others
 //   dense, stream                           works that come less than `dense` apart are worth waiting for; so many at once
 //                                           are worth a worker on another core
 //   roomy_from                              below this share of the queue's limit an account is never taken for roomy
@@ -248,7 +247,6 @@ class basic_pool {
                                     key_entry*& entry) noexcept;
   void detach_locked(worker& self, account& from, const work_list& turn, steady_time now, bool stolen) noexcept
       SLUICE_REQUIRES(from.lock);
-  [[nodiscard]] static bool turn_of_others(worker& self, steady_time now) noexcept;
   [[nodiscard]] bool take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept;
   void record_locked(worker& self, account& at, steady_time now) noexcept SLUICE_REQUIRES(at.lock);
   static void adapt(worker& self, steady_time now) noexcept;

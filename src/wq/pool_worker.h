@@ -128,7 +128,7 @@ void basic_pool<Sync>::adapt(worker& self, steady_time now) noexcept {
   }
   if (now - since >= long_batch) {
     self.batch_limit = std::max(1U, self.batch_limit / 4);
-  } else if (now - since <= short_batch) {
+  } else if (now - since <= short_batch && self.last_batch >= self.batch_limit / 2) {
     self.batch_limit = std::min(worker::batch_most, self.batch_limit * 2);
   }
 }
@@ -176,15 +176,7 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
   const scoped_lock held(from.lock);
   record_locked(self, from, now);
   const unsigned here = traits::core() & lane_mask_;
-  const bool others = turn_of_others(self, now);
-  if (others || from.grades.load(std::memory_order_relaxed)) {
-    from.take_inboxes();
-  } else if (from.singles.lane_empty(here)) {
-    from.take_inbox(here);
-    if (from.singles.empty()) {
-      from.take_inboxes();
-    }
-  }
+  from.take_what_is_due(here, now);
   if (tables == table_turn::over) {
     from.runs_to_look = from.keys.size();
   } else if (from.tables_are_due()) {
@@ -200,21 +192,12 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
   if (from.singles.empty()) {
     return fetched::nothing;
   }
-  detach_locked(self, from, from.singles.next_turn(here, others), now, stolen);
+  detach_locked(self, from, from.singles.next_turn(here, now), now, stolen);
   from.keys_next = true;
   return fetched::batch;
 }
 
-// Works of other lanes go first now and then: each time while works are slow, for then it matters little in whose cache they
-// are, and much how long they wait.
-template <class Sync>
-bool basic_pool<Sync>::turn_of_others(worker& self, steady_time now) noexcept {
-  const bool theirs = self.batch_limit < worker::batch_most || now - self.others_at >= traits::others_each;
-  self.others_at = theirs ? now : self.others_at;
-  return theirs;
-}
-
-// The oldest works become this worker's batch.
+// The oldest works of a list become this worker's batch.
 template <class Sync>
 void basic_pool<Sync>::detach_locked(worker& self, account& from, const work_list& turn, steady_time now,
                                      bool stolen) noexcept {
@@ -223,7 +206,7 @@ void basic_pool<Sync>::detach_locked(worker& self, account& from, const work_lis
     from.marked_at = now;
   }
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
-  const std::size_t share = (from.singles.size() + at_it - 1) / at_it;
+  const std::size_t share = (from.singles.beside(turn) + at_it - 1) / at_it;
   const std::size_t most = stolen ? 1 : std::min({share, turn.size(), std::size_t{self.batch_limit}});
   // Held from the first slot on: who reads there that this worker has the work must find it here.
   const scoped_lock held(self.lock);
@@ -494,6 +477,9 @@ bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t ind
   const scoped_lock held(to.lock);
   work_access::slot(next) = index;
   work_access::accept(next, lane_here(to.cls));
+  if (graded_list::graded(next)) {
+    to.expect_grades();
+  }
   set_slot(index, next, slot_place::account, &to);
   to.singles.push_back(next);
   to.publish_size();

@@ -35,6 +35,14 @@ class work_list {
     ++size_;
   }
 
+  void push_front(work& w) noexcept {
+    work_access::prev(w) = nullptr;
+    work_access::next(w) = head_;
+    (head_ != nullptr ? work_access::prev(*head_) : tail_) = &w;
+    head_ = &w;
+    ++size_;
+  }
+
   [[nodiscard]] work* pop_front() noexcept {
     work* const first = head_;
     if (first != nullptr) {

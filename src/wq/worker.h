@@ -72,7 +72,6 @@ struct basic_worker {
   std::optional<wardrobe> clothes;  // made and ended by the thread
   unsigned region_depth = 0;
   unsigned batch_limit = 1;
-  steady_time others_at;    // when works of another core's lane had their turn
   unsigned released = 0;    // works of this batch
   unsigned passes = 0;      // of the pool's gate that it has to give back
   unsigned last_batch = 0;  // works that the batch before had

@@ -210,4 +210,42 @@ TEST(RaceWqLanes, CancelAgainstDequeue) {
   });
 }
 
+// P5: a worker that says it blocks looks for works without the account's lock, while somebody who only counts them, or
+// takes others back, moves them from the inbox to the lists.
+TEST(RaceWqLanes, RegionAgainstStats) {
+  explore([](race::run& run) {
+    traits::cores = {};
+    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
+    auto second_ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+    auto all = std::make_shared<counted>();
+    for (std::size_t i = 0; i < 2; ++i) {
+      all->expect(rig->jobs[i]);
+      auto* const one = rig->add_worker();
+      run.thread([=] { rig->pool.worker_loop(*one); });
+    }
+    rig->jobs[0].body = [=](work_context&) {
+      auto& self = *traits::this_worker();
+      self.pool.enter_region(self);
+      while (second_ran->load(std::memory_order_acquire) == 0) {
+        race::sync::wait(*second_ran, 0);
+      }
+      self.pool.leave_region(self);
+    };
+    rig->jobs[1].body = [=](work_context&) {
+      second_ran->store(1, std::memory_order_release);
+      race::sync::wake(*second_ran, 1);
+    };
+    run.thread([=] { static_cast<void>(rig->pool.stats()); });
+    run.thread([=] {
+      race::check(rig->submit(rig->jobs[0]) && rig->submit(rig->jobs[1]), "accepted");
+      all->wait_for(2);
+      rig->stop();
+    });
+    run.after([=] {
+      rig->jobs[0].check_done();
+      rig->jobs[1].check_done();
+    });
+  });
+}
+
 }  // namespace

@@ -48,7 +48,6 @@ struct sluice::detail::pool_traits<race::sync> {
   static inline std::array<std::uint32_t, 8> cores{};
   static std::uint32_t core() noexcept { return cores[race::detail::engine::active()->self_index()]; }
   static constexpr std::uint32_t lanes() noexcept { return 2; }
-  static constexpr std::chrono::milliseconds others_each{3};
   static void yield() noexcept {
     moved_yields += this_worker()->woken_from != core() ? 1U : 0U;
     race::sync::relax();

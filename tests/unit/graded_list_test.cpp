@@ -29,14 +29,15 @@ class GradedList : public testing::Test {
   }
   void add(std::size_t first, std::size_t end, unsigned lane, ioprio_class priority = ioprio_class::none) {
     for (std::size_t i = first; i < end; ++i) {
+      work_access::set_state(works_[i], work_state::idle);
       works_[i].set_ioprio_class(priority);
       work_access::accept(works_[i], lane);
       list_.push_back(works_[i]);
     }
   }
-  // The numbers of the next batch, of at most n.
-  std::vector<std::size_t> take(std::size_t n, unsigned here, bool others = false) {
-    const work_list& turn = list_.next_turn(here, others);
+  // The numbers of the next batch, of at most n, for a worker on the core of lane `here`.
+  std::vector<std::size_t> take(std::size_t n, unsigned here) {
+    const work_list& turn = list_.next_turn(here, now_);
     n = std::min(n, turn.size());
     work* last = turn.front();
     for (std::size_t i = 1; i < n; ++i) {
@@ -50,13 +51,22 @@ class GradedList : public testing::Test {
     }
     return found;
   }
+  // All lanes have just had their turn.
+  void serve_all() {
+    for (unsigned lane = 0; lane < graded_list::most_lanes; ++lane) {
+      add(31, 32, lane);
+      static_cast<void>(take(1, lane));
+    }
+  }
   using numbers = std::vector<std::size_t>;
 
   std::array<numbered, 32> works_;
   graded_list list_;
+  steady_time now_{std::chrono::hours(1)};
 };
 
-TEST_F(GradedList, OwnLaneFirstThenTheNext) {
+TEST_F(GradedList, OwnLaneFirstThenAnother) {
+  serve_all();
   add(0, 3, 1);
   add(3, 5, 5);
   EXPECT_EQ(take(2, 5), (numbers{3, 4}));
@@ -65,16 +75,33 @@ TEST_F(GradedList, OwnLaneFirstThenTheNext) {
   EXPECT_TRUE(list_.empty());
 }
 
-TEST_F(GradedList, EachOfTheOthersHasItsTurn) {
+// However busy its own lane keeps a worker, and whatever it runs in between: keys, works of priority.
+TEST_F(GradedList, WhoIsPassedOverForLongGoesFirst) {
+  serve_all();
   add(0, 4, 0);
   add(4, 6, 2);
   add(6, 8, 6);
-  std::vector<numbers> turns;
-  for (int i = 0; i < 4; ++i) {
-    turns.push_back(take(1, 0, true));
-  }
-  EXPECT_EQ(turns, (std::vector<numbers>{{0}, {4}, {6}, {1}}));
+  now_ += graded_list::patience / 2;
+  EXPECT_EQ(take(1, 0), (numbers{0}));
+  EXPECT_EQ(take(1, 6), (numbers{6}));
+  now_ += graded_list::patience / 2;
+  EXPECT_EQ(take(1, 0), (numbers{4})) << "lane 2 has waited";
+  EXPECT_EQ(take(1, 0), (numbers{1}));
+  now_ += graded_list::patience / 2;
+  EXPECT_EQ(take(1, 0), (numbers{7})) << "lane 6 has";
   EXPECT_EQ(take(1, 0), (numbers{2}));
+}
+
+TEST_F(GradedList, SlowWorksHaveTurnsLaneByLane) {
+  serve_all();
+  add(0, 3, 0);
+  add(3, 6, 1);
+  std::vector<std::size_t> ran;
+  while (!list_.empty()) {
+    now_ += 2 * graded_list::patience;
+    ran.push_back(take(1, 1).front());
+  }
+  EXPECT_EQ(ran, (numbers{0, 3, 1, 4, 2, 5}));
 }
 
 TEST_F(GradedList, PriorityGoesBeforeLanes) {
@@ -88,6 +115,7 @@ TEST_F(GradedList, PriorityGoesBeforeLanes) {
 }
 
 TEST_F(GradedList, LeavesFromTheMiddleOfALane) {
+  serve_all();
   add(0, 3, 2);
   add(3, 6, 4);
   list_.remove(works_[4]);
@@ -109,6 +137,26 @@ TEST_F(GradedList, WhatComesBackIsFirstInItsLane) {
   list_.prepend(back);
   EXPECT_EQ(list_.size(), 4U);
   EXPECT_EQ(take(3, 3), (numbers{7, 8, 0}));
+}
+
+// A batch whose head's chain went on has a work that was in no lane, or of another priority.
+TEST_F(GradedList, WhatComesBackMayBeOfSeveralLists) {
+  serve_all();
+  add(0, 1, 1);
+  add(1, 2, 0);
+  work_list back;
+  works_[9].set_ioprio_class(ioprio_class::rt);
+  for (const auto& [i, lane] : {std::pair{7U, 0U}, std::pair{8U, 1U}, std::pair{9U, 1U}}) {
+    work_access::accept(works_[i], lane);
+    back.push_back(works_[i]);
+  }
+  list_.prepend(back);
+  EXPECT_TRUE(back.empty());
+  EXPECT_EQ(list_.size(), 5U);
+  EXPECT_EQ(take(4, 0), (numbers{9}));
+  EXPECT_EQ(take(4, 0), (numbers{7, 1}));
+  EXPECT_EQ(take(4, 0), (numbers{8, 0}));
+  EXPECT_TRUE(list_.empty());
 }
 
 TEST_F(GradedList, AnInboxIsAppendedOldestFirst) {

@@ -9,10 +9,10 @@
 // Thread safety:  any thread that holds a count may call anything, workers included (stop from a worker is an error).
 // Blocking:       submit does not (unless when_full::wait was chosen). cancel runs the cancelled works on the caller's
 //                 thread. stop waits.
-// Ordering:       works of a key start in submit order, overtaking others if need be. Works without a key start in submit
-//                 order while their class may have one worker; with more, those of one core are taken in submit order,
-//                 within their class, a batch at a time. submit happens before run, run before release, release before
-//                 stop's return.
+// Ordering:       works of a key start in submit order, overtaking others if need be. Works without a key, of one class,
+//                 node and priority: those submitted while the class may have one worker start in submit order; else those
+//                 of one core are taken in submit order, a batch at a time. submit happens before run, run before release,
+//                 release before stop's return.
 // Errors:         submit: ESHUTDOWN after stop began; EAGAIN queue full; ENOMEM no room for a key, handle or deadline;
 //                 ETIMEDOUT full until the wait's end; EDEADLK a worker would wait for room in its own wq. A refused
 //                 work is untouched (W6).
