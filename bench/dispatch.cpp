@@ -162,7 +162,7 @@ void submitters(report& out) {
     }
   }
   const comparison& found = out.compare(
-      {.name = "submit to done, many submitters", .unit = "M works/s", .direction = better::more, .rounds = 11},
+      {.name = "submit to done, many submitters", .unit = "M works/s", .direction = better::more, .rounds = rounds},
       std::move(contenders));
   for (const std::size_t places : windows) {
     for (const unsigned count : {2U, 4U, 8U, 16U}) {
