@@ -3,8 +3,9 @@
 // Two queues stand side by side: single works (graded_list.h), and keys whose turn it is (key_table.h). Workers take from
 // them in turn, so that neither keeps the other waiting.
 //
-// Submitters leave single works in inboxes, one for each lane of the cores (inboxes.h). A worker takes what its own core's
-// lane has, which is in that core's caches, while there is some; the others have their turn now and then (pool_worker.h).
+// Submitters leave single works in the inbox of lane 0 (inboxes.h), and so in submit order; while works are quick, in that of
+// their core's lane. A worker takes what its own core's lane has, which is in that core's caches, while there is some; a
+// lane that has waited for long goes first (graded_list.h).
 //
 // Rule of growth: an account with something to do has a worker that runs, or one on its way, or cannot have one.
 // `running` counts a woken or reserved worker from the moment it is chosen, so there is at most one wake per need (no
@@ -128,6 +129,12 @@ struct basic_account {
     }
   }
   void sub_keyed(std::size_t n) noexcept { keyed.fetch_sub(n, std::memory_order_seq_cst); }  // seq_cst: as above
+  // Whether many works are over in a moment: then it matters in whose caches they are, and little which of them is first.
+  void set_quick(bool are) noexcept {
+    if (quick.load(std::memory_order_relaxed) != are) {  // relaxed, both: a hint, written when it changes
+      quick.store(are, std::memory_order_relaxed);
+    }
+  }
   // Far from full, submitters need not add up what waits: they would read what workers write all the time. `crowded` is
   // false only while each of the two parts is at most half of roomy_up_to: whoever makes one larger sets it after that, and
   // whoever clears it looks at them after that, so one of the two sees the other.
@@ -230,6 +237,7 @@ struct basic_account {
   typename Sync::template atomic<std::uint64_t> free_listed{0};  // free_workers.size()
   typename Sync::template atomic<bool> grades{false};            // a work with a class of priority was submitted
   typename Sync::template atomic<bool> crowded;                  // what waits must be added up
+  typename Sync::template atomic<bool> quick{false};             // works have lanes
   // Sizes of what the lock guards, for whoever does not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed{0};
   typename Sync::template atomic<std::uint64_t> keys_listed{0};

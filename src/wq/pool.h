@@ -219,7 +219,7 @@ class basic_pool {
   [[nodiscard, gnu::noinline]] bool hold_another(hash_domain& domain, atomic<hash_domain*>& cached) noexcept;
   void count_accepted(unsigned node, const chain_facts& chain, int sign) noexcept;
   void put_single(account& to, work& w) noexcept;
-  [[nodiscard, gnu::always_inline]] inline unsigned lane_here(work_class cls) noexcept;
+  [[nodiscard, gnu::always_inline]] inline unsigned lane_here(const account& to) noexcept;
   [[gnu::always_inline]] inline void after_put(account& to, bool another, std::size_t came) noexcept;
   [[nodiscard]] bool saturated(work_class cls) noexcept;
   void made_room(work_class cls) noexcept;

@@ -196,6 +196,7 @@ void basic_pool<Sync>::sample_account(account& at, std::vector<worker*>& stuck) 
       if (one->current == nullptr || !one->change_mode(worker_mode::busy, worker_mode::sampled)) {
         continue;
       }
+      at.set_quick(false);
       at.running.fetch_sub(1, std::memory_order_seq_cst);
       ++at.counts.found_blocked;
       ++found;

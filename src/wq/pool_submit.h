@@ -165,7 +165,7 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const, Extent>
   if (graded) [[unlikely]] {
     to.expect_grades();
   }
-  const unsigned lane = lane_here(to.cls);
+  const unsigned lane = lane_here(to);
   work* const newest = link_newest_first(to, lane, works);
   while (!to.inboxes.put(lane, *newest, *works.front(), n)) {
     const scoped_lock held(to.lock);
@@ -175,11 +175,13 @@ int basic_pool<Sync>::submit_singles(account& to, std::span<work* const, Extent>
   return 0;
 }
 
-// A class that may have one worker only starts its works in submit order, whichever core they come from.
+// All of one lane, and so in submit order whichever core they come from, unless works are quick and the class may have
+// several workers.
 template <class Sync>
-unsigned basic_pool<Sync>::lane_here(work_class cls) noexcept {
-  // relaxed: read by itself
-  return limits(cls).max.load(std::memory_order_relaxed) == 1 ? 0 : traits::core() & lane_mask_;
+unsigned basic_pool<Sync>::lane_here(const account& to) noexcept {
+  const bool lanes = to.quick.load(std::memory_order_relaxed) &&  // relaxed, both: read by itself
+                     limits(to.cls).max.load(std::memory_order_relaxed) != 1;
+  return lanes ? traits::core() & lane_mask_ : 0;
 }
 
 template <class Sync>
@@ -316,7 +318,7 @@ void basic_pool<Sync>::put_single(account& to, work& w) noexcept {
   if (graded_list::graded(w)) {
     to.expect_grades();
   }
-  const unsigned lane = lane_here(to.cls);
+  const unsigned lane = lane_here(to);
   work_access::accept(w, lane);
   while (!to.inboxes.put(lane, w, w, 1)) {
     const scoped_lock held(to.lock);

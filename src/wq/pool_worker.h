@@ -117,7 +117,7 @@ bool basic_pool<Sync>::stand_aside(worker& self) noexcept {
 }
 
 // How much a worker may take at once: as long as a batch is over in a moment, more; works behind a slow one could have
-// been run by somebody else.
+// been run by somebody else. And whether works of this account are quick.
 template <class Sync>
 void basic_pool<Sync>::adapt(worker& self, steady_time now) noexcept {
   constexpr std::chrono::microseconds short_batch{20};
@@ -128,7 +128,11 @@ void basic_pool<Sync>::adapt(worker& self, steady_time now) noexcept {
   }
   if (now - since >= long_batch) {
     self.batch_limit = std::max(1U, self.batch_limit / 4);
+    self.home->set_quick(false);
   } else if (now - since <= short_batch && self.last_batch >= self.batch_limit / 2) {
+    if (self.batch_limit == worker::batch_most) {
+      self.home->set_quick(true);
+    }
     self.batch_limit = std::min(worker::batch_most, self.batch_limit * 2);
   }
 }
@@ -476,7 +480,7 @@ bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t ind
   const bool another = has(next.flags(), work_flags::concurrent);
   const scoped_lock held(to.lock);
   work_access::slot(next) = index;
-  work_access::accept(next, lane_here(to.cls));
+  work_access::accept(next, lane_here(to));
   if (graded_list::graded(next)) {
     to.expect_grades();
   }
@@ -697,6 +701,7 @@ void basic_pool<Sync>::enter_region(worker& self) noexcept {
     return;  // the sampler was faster: it does not count already
   }
   account& at = *self.home;
+  at.set_quick(false);
   at.running.fetch_sub(1, std::memory_order_seq_cst);  // seq_cst: see account.h
   if (self.in_batch.load(std::memory_order_relaxed) != 0) {
     recall(self);

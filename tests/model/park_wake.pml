@@ -1,10 +1,10 @@
 /* park_wake: submitters against workers that fall idle, leave and are created again (src/wq/account.h).
  *
  * What is modelled: put, see to the inbox's bit, then look who runs, and if nobody does whether anybody could; take the bit
- * away, then the works; be listed as free, stop running, then look for work; a free list and reserved creations under the account's lock; one permit per worker; an idle
- * time-out at any moment; a worker that hands over what there is to do to a free one, and falls idle. What is checked:
- * whenever nothing can move any more, every work was run (P5 P4), and running never exceeds the workers there are (P2), nor
- * they the limit (P1).
+ * away, then the works; be listed as free, stop running, then look for work; a free list and reserved creations under the
+ * account's lock; one permit per worker; an idle time-out at any moment; a worker that hands over what there is to do to a
+ * free one, and falls idle. What is checked: whenever nothing can move any more, every work was run (P5 P4), and running
+ * never exceeds the workers there are (P2), nor they the limit (P1).
  *
  * bug: TAKE_FIRST       a worker takes the works before the inbox's bit
  * bug: LOOK_FIRST       a submitter looks who runs before it puts its work

@@ -6,12 +6,6 @@ namespace {
 
 using namespace sluice;
 
-template <class Scenario>
-void explore(Scenario scenario, race::options how = wq_schedules) {
-  const race::report found = race::explore(how, scenario);
-  EXPECT_TRUE(found.ok()) << found;
-}
-
 void check_result(const race_job& job, cancel_result said) {
   if (said == cancel_result::cancelled) {
     race::check(job.releases == 1 && job.began_cancelled, "cancelled: it was pending, and is over (C1)");

@@ -10,12 +10,6 @@ using namespace sluice;
 
 using traits = detail::pool_traits<race::sync>;
 
-template <class Scenario>
-void explore(Scenario scenario, race::options how = wq_schedules) {
-  const race::report found = race::explore(how, scenario);
-  EXPECT_TRUE(found.ok()) << found;
-}
-
 // The submitter and the first worker share a core; the second worker has the other.
 struct two_cores {
   two_cores() { traits::cores = {0, 0, 1, 0}; }  // the first fiber is the test itself
@@ -26,17 +20,12 @@ struct two_cores {
 
 // Submits the first four jobs, one by one, and waits until they are over.
 void submit_and_wait(wq_rig& rig) {
-  race::sync::atomic<std::uint32_t> over{0};
+  release_count all;
   for (std::size_t i = 0; i < 4; ++i) {
-    rig.jobs[i].released = [&over] {
-      over.fetch_add(1, std::memory_order_release);
-      race::sync::wake(over, wake_all);
-    };
+    all.expect(rig.jobs[i]);
     race::check(rig.submit(rig.jobs[i]), "accepted");
   }
-  for (std::uint32_t seen = 0; (seen = over.load(std::memory_order_acquire)) != 4;) {
-    race::sync::wait(over, seen);
-  }
+  all.wait_for(4);
   rig.stop();
 }
 
@@ -115,19 +104,7 @@ TEST(RaceWqCores, HeirBlocks) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
-    auto last = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
-    rig->jobs[1].body = [&pool = rig->pool, last](work_context&) {
-      auto& self = *traits::this_worker();
-      pool.enter_region(self);
-      while (last->load(std::memory_order_acquire) == 0) {
-        race::sync::wait(*last, 0);
-      }
-      pool.leave_region(self);
-    };
-    rig->jobs[3].body = [last](work_context&) {
-      last->store(1, std::memory_order_release);
-      race::sync::wake(*last, wake_all);
-    };
+    block_until(rig->jobs[1], rig->jobs[3]);
     run.thread([=] { submit_and_wait(*rig); });
     run.after([=] {
       for (std::size_t i = 0; i < 4; ++i) {

@@ -6,12 +6,6 @@ namespace {
 
 using namespace sluice;
 
-template <class Scenario>
-void explore(Scenario scenario, race::options how = wq_schedules) {
-  const race::report found = race::explore(how, scenario);
-  EXPECT_TRUE(found.ok()) << found;
-}
-
 // Jobs [0, count) share key 7; each checks that it is alone (H1).
 void share_key(wq_rig& rig, std::size_t count, const std::shared_ptr<race::plain<int>>& alone) {
   for (std::size_t i = 0; i < count; ++i) {

@@ -67,10 +67,11 @@ struct sluice::detail::pool_traits<race::sync> {
   }
 };
 
-// Time goes on by a millisecond whenever somebody looks; nobody waits for it.
+// Time goes on by a step whenever somebody looks; nobody waits for it.
 struct race_clock final : sluice::clock_seam {
-  sluice::steady_time now() noexcept override { return sluice::steady_time(std::chrono::milliseconds(++ticks)); }
-  int ticks = 1000;
+  sluice::steady_time now() noexcept override { return time += step; }
+  std::chrono::nanoseconds step = std::chrono::milliseconds(1);
+  sluice::steady_time time{std::chrono::seconds(1)};
 };
 
 // Interrupts are counted. C5: none is left over when the next work begins.
@@ -230,3 +231,43 @@ struct wq_rig {
 };
 
 inline constexpr race::options wq_schedules{.schedules = 100'000};
+
+template <class Scenario>
+void explore(Scenario scenario, race::options how = wq_schedules) {
+  const race::report found = race::explore(how, scenario);
+  EXPECT_TRUE(found.ok()) << found;
+}
+
+// Counts releases, for whoever waits until all are over. Lives as long as the jobs.
+struct release_count {
+  void expect(race_job& job) {
+    job.released = [this] {
+      over.fetch_add(1, std::memory_order_release);
+      race::sync::wake(over, sluice::wake_all);
+    };
+  }
+  void wait_for(std::uint32_t all) {
+    for (std::uint32_t seen = 0; (seen = over.load(std::memory_order_acquire)) != all;) {
+      race::sync::wait(over, seen);
+    }
+  }
+
+  race::sync::atomic<std::uint32_t> over{0};
+};
+
+// `first` blocks, and says so, until `last` runs.
+inline void block_until(race_job& first, race_job& last) {
+  auto ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
+  first.body = [ran](sluice::work_context&) {
+    auto& self = *sluice::detail::pool_traits<race::sync>::this_worker();
+    self.pool.enter_region(self);
+    while (ran->load(std::memory_order_acquire) == 0) {
+      race::sync::wait(*ran, 0);
+    }
+    self.pool.leave_region(self);
+  };
+  last.body = [ran](sluice::work_context&) {
+    ran->store(1, std::memory_order_release);
+    race::sync::wake(*ran, sluice::wake_all);
+  };
+}

@@ -6,12 +6,6 @@ namespace {
 
 using namespace sluice;
 
-template <class Scenario>
-void explore(Scenario scenario, race::options how = wq_schedules) {
-  const race::report found = race::explore(how, scenario);
-  EXPECT_TRUE(found.ok()) << found;
-}
-
 // P5 W7: park against wake: a worker falls idle while works come.
 TEST(RaceWq, ParkAgainstWake) {
   explore([](race::run& run) {
@@ -129,23 +123,11 @@ TEST(RaceWq, RescuerAgainstFailedCreation) {
 TEST(RaceWq, RegionAgainstBatch) {
   explore([](race::run& run) {
     auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
-    auto second_ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
     for (int i = 0; i < 2; ++i) {
       auto* const one = rig->add_worker();
       run.thread([=] { rig->pool.worker_loop(*one); });
     }
-    rig->jobs[0].body = [=](work_context&) {
-      auto& self = *sluice::detail::pool_traits<race::sync>::this_worker();
-      self.pool.enter_region(self);
-      while (second_ran->load(std::memory_order_acquire) == 0) {
-        race::sync::wait(*second_ran, 0);
-      }
-      self.pool.leave_region(self);
-    };
-    rig->jobs[1].body = [=](work_context&) {
-      second_ran->store(1, std::memory_order_release);
-      race::sync::wake(*second_ran, 1);
-    };
+    block_until(rig->jobs[0], rig->jobs[1]);
     run.thread([=] {
       std::array<work*, 2> both{&rig->jobs[0], &rig->jobs[1]};
       const auto accepted = rig->pool.submit(std::span<work* const>(both));
@@ -191,6 +173,46 @@ TEST(RaceWq, SilentBlockAgainstSampler) {
         });
       },
       {.schedules = 100'000, .max_timeouts = 40});
+}
+
+// Works that wait although somebody runs, for some ticks, get another worker, within the limit and the CPUs that there are:
+// workers that compute never block.
+TEST(RaceWq, WorksThatComputeGetAnotherWorker) {
+  struct growth {
+    unsigned max;
+    unsigned asked_for;
+  };
+  for (const growth& expected : {growth{4, 1}, growth{2, 1}, growth{1, 0}}) {  // of two CPUs, one is in use
+    explore(
+        [expected](race::run& run) {
+          auto rig = std::make_shared<wq_rig>(wq_rig::options(expected.max));
+          auto& at = rig->pool.account_at(0, work_class::bound);
+          auto* const busy = rig->add_worker();
+          auto computes = std::make_shared<race::sync::atomic<std::uint32_t>>(1);
+          run.thread([=] {
+            while (computes->load(std::memory_order_acquire) != 0) {
+              race::sync::relax();
+            }
+            rig->pool.worker_loop(*busy);
+          });
+          run.thread([=, &at] {
+            race::check(rig->submit(rig->jobs[0]), "accepted");
+            const auto asked_after = [&](unsigned ticks) {
+              for (unsigned i = 0; i < ticks; ++i) {
+                rig->pool.sample();
+              }
+              const sluice::scoped_lock held(at.lock);
+              return at.spawns;
+            };
+            race::check(asked_after(2) == 0, "not for a moment's wait");
+            race::check(asked_after(10) == expected.asked_for, "up to the CPUs and the limit");
+            computes->store(0, std::memory_order_release);
+            rig->stop();
+          });
+          run.after([=] { rig->jobs[0].check_done(); });
+        },
+        {.schedules = 1});
+  }
 }
 
 // P1: a lowered limit against workers that fall idle: one stays, and the work is run.

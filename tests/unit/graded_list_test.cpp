@@ -2,8 +2,10 @@
 // Method: the list alone, filled and emptied in each way that an account has.
 #include "wq/graded_list.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -112,6 +114,15 @@ TEST_F(GradedList, PriorityGoesBeforeLanes) {
   EXPECT_EQ(take(4, 3), (numbers{0, 1}));
   EXPECT_EQ(take(4, 0), (numbers{2}));
   EXPECT_EQ(list_.size(), 0U);
+}
+
+// Workers divide what waits in lanes among them, and works of priority by themselves.
+TEST_F(GradedList, WhatWorkersShare) {
+  add(0, 3, 0);
+  add(3, 8, 2);
+  EXPECT_EQ(list_.beside(list_.next_turn(0, now_)), 8U);
+  add(8, 10, 1, ioprio_class::rt);
+  EXPECT_EQ(list_.beside(list_.next_turn(0, now_)), 2U);
 }
 
 TEST_F(GradedList, LeavesFromTheMiddleOfALane) {

@@ -7,11 +7,8 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <chrono>
 #include <latch>
 #include <semaphore>
-#include <thread>
 
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
@@ -179,42 +176,6 @@ TEST(IoWq, SilentlyBlockedWorkerIsFound) {
   EXPECT_GE(wq->stats().bound.found_blocked, 1U);
   go.count_down();
   blocker.wait_released();
-}
-
-// Works that compute get the other CPU: two come to run at once, though none ever blocks.
-TEST(IoWq, WorksThatComputeGetAnotherCpu) {
-  if (std::thread::hardware_concurrency() < 2) {
-    GTEST_SKIP() << "one CPU";
-  }
-  const auto wq = make_wq({.max_bound = 4});
-  using clock = std::chrono::steady_clock;
-  std::atomic<int> inside{0};
-  std::atomic<bool> both{false};
-  std::array<std::unique_ptr<probe>, 8> all;
-  std::latch over(static_cast<std::ptrdiff_t>(all.size()));
-  const auto give_up = clock::now() + 60s;
-  const auto compute = [&](work_context&) {
-    if (inside.fetch_add(1, std::memory_order_relaxed) != 0) {
-      both.store(true, std::memory_order_relaxed);
-    }
-    for (const auto until = clock::now() + 50us; clock::now() < until;) {
-    }
-    inside.fetch_sub(1, std::memory_order_relaxed);
-  };
-  for (auto& one : all) {
-    one = std::make_unique<probe>(compute);
-    one->on_release([&, again = one.get()] {
-      if (both.load(std::memory_order_relaxed) || clock::now() > give_up) {
-        over.count_down();
-      } else {
-        EXPECT_TRUE(wq->submit(*again));
-      }
-    });
-    ASSERT_TRUE(wq->submit(*one));
-  }
-  over.wait();
-  EXPECT_TRUE(both.load(std::memory_order_relaxed));
-  EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
 }
 
 // W4: release(head) comes before run(linked), on the same worker.

@@ -10,9 +10,9 @@
 // Blocking:       submit does not (unless when_full::wait was chosen). cancel runs the cancelled works on the caller's
 //                 thread. stop waits.
 // Ordering:       works of a key start in submit order, overtaking others if need be. Works without a key, of one class,
-//                 node and priority: those submitted while the class may have one worker start in submit order; else those
-//                 of one core are taken in submit order, a batch at a time. submit happens before run, run before release,
-//                 release before stop's return.
+//                 node and priority, are taken in submit order, a batch at a time; of works so quick that a hundred are over
+//                 in 20 us those of one core are, unless the class may have one worker only. submit happens before run, run
+//                 before release, release before stop's return.
 // Errors:         submit: ESHUTDOWN after stop began; EAGAIN queue full; ENOMEM no room for a key, handle or deadline;
 //                 ETIMEDOUT full until the wait's end; EDEADLK a worker would wait for room in its own wq. A refused
 //                 work is untouched (W6).
