@@ -167,8 +167,12 @@ class report {
 // that could not be run.
 [[nodiscard]] contender found_once(std::string name, side whose, sample found, std::string missing = {});
 
-// CPU time of this process so far.
+// CPU time of this process so far. One system call, but the kernel adds what another running thread spends only when it
+// ticks: up to 4 ms late for each.
 [[nodiscard]] std::chrono::nanoseconds cpu_time() noexcept;
+// CPU time of all threads that live now, to the moment: each is asked by itself. For spans in which no thread ends, and
+// in which next to nothing happens. Throws std::filesystem::filesystem_error where /proc cannot be read.
+[[nodiscard]] std::chrono::nanoseconds cpu_time_of_threads();
 // The same of the calling thread. What one thread does alone is measured with it: nobody else's work on the machine is in
 // it, nor the thread's own sleep.
 [[nodiscard]] std::chrono::nanoseconds thread_cpu_time() noexcept;
