@@ -22,6 +22,7 @@
 
 #include "sluice/base/clock.h"
 
+#include "batch_list.h"
 #include "work_list.h"
 
 namespace sluice::detail {
@@ -60,10 +61,18 @@ class graded_list {
       count(*last, 1);
     }
   }
-  // Cuts off the first n of those whose turn it is, in order. Requires: they are at least n, and `last` is the n-th.
-  void split(std::size_t n, work& last, work_list& into) noexcept {
-    count(last, minus(n));
-    list_of(last).split(n, last, into);
+  // Takes off the first of those whose turn it is, at most `most` (batch_list). Requires: `turn` is what next_turn() said.
+  template <class Looked>
+  std::size_t take(batch_list& turn, std::size_t most, work_list& into, Looked looked) noexcept {
+    const bool of_lane = grade_of(*turn.front()) == be;
+    const std::size_t n = turn.take(most, into, looked);
+    in_lanes_ -= of_lane ? n : 0;
+    size_ -= n;
+    return n;
+  }
+  // Somebody must be told of those that are here when they are taken.
+  void look_at_each() noexcept {
+    for_each_list([](batch_list& each) { each.look_at_each(); });
   }
   [[nodiscard]] bool lane_empty(unsigned lane) const noexcept { return lanes_[lane].empty(); }
   // Whether nobody has taken a batch from it for `patience`.
@@ -71,13 +80,13 @@ class graded_list {
     return now - served_[lane] >= patience;
   }
   // Those that wait beside these, these included, and may be run in any order: workers share them.
-  [[nodiscard]] std::size_t beside(const work_list& turn) const noexcept {
+  [[nodiscard]] std::size_t beside(const batch_list& turn) const noexcept {
     return grade_of(*turn.front()) == be ? in_lanes_ : turn.size();
   }
 
   // Those whose turn it is: a batch will be taken from them. Those of the lane `here`, if it is a lane's turn and there
   // are some, unless another was passed over. Requires: not empty.
-  [[nodiscard]] const work_list& next_turn(unsigned here, steady_time now) noexcept {
+  [[nodiscard]] batch_list& next_turn(unsigned here, steady_time now) noexcept {
     if (size_ == in_lanes_) [[likely]] {
       return next_lane(here, now);
     }
@@ -96,16 +105,7 @@ class graded_list {
 
   template <class Visit>
   void for_each(Visit visit) {
-    const auto all_of = [&](work_list& each) {
-      for (work* w = each.front(); w != nullptr;) {
-        work* const behind = work_list::after(*w);
-        visit(*w);  // may remove it
-        w = behind;
-      }
-    };
-    all_of(rt_);
-    std::ranges::for_each(lanes_, all_of);
-    all_of(idle_);
+    for_each_list([&](batch_list& each) { each.for_each(visit); });
   }
 
  private:
@@ -122,7 +122,7 @@ class graded_list {
 
   [[nodiscard]] static constexpr std::size_t minus(std::size_t n) noexcept { return std::size_t{0} - n; }
 
-  [[nodiscard]] work_list& list_of(const work& w) noexcept {
+  [[nodiscard]] batch_list& list_of(const work& w) noexcept {
     const std::size_t grade = grade_of(w);
     return grade == be ? lanes_[work_access::lane(w)] : grade == rt ? rt_ : idle_;
   }
@@ -134,8 +134,15 @@ class graded_list {
     return grade == be ? in_lanes_ == 0 : grade == rt ? rt_.empty() : idle_.empty();
   }
 
+  template <class Visit>
+  void for_each_list(Visit visit) {
+    visit(rt_);
+    std::ranges::for_each(lanes_, visit);
+    visit(idle_);
+  }
+
   // Requires: one of them is not empty.
-  [[nodiscard]] const work_list& next_lane(unsigned here, steady_time now) noexcept {
+  [[nodiscard]] batch_list& next_lane(unsigned here, steady_time now) noexcept {
     unsigned chosen = most_lanes;
     for (unsigned lane = 0; lane < most_lanes; ++lane) {
       if (!lanes_[lane].empty() && (chosen == most_lanes || served_[lane] < served_[chosen])) {
@@ -149,9 +156,9 @@ class graded_list {
     return lanes_[chosen];
   }
 
-  work_list rt_;
-  std::array<work_list, most_lanes> lanes_;  // BE
-  work_list idle_;
+  batch_list rt_;
+  std::array<batch_list, most_lanes> lanes_;  // BE
+  batch_list idle_;
   std::array<std::uint32_t, grades> passed_over_{};
   std::array<steady_time, most_lanes> served_{};  // when a batch was last taken from it
   std::size_t in_lanes_ = 0;

@@ -245,7 +245,7 @@ class basic_pool {
   enum class table_turn : std::uint8_t { may_be, over };
   [[nodiscard]] fetched choose_next(worker& self, account& from, steady_time now, bool stolen, table_turn tables,
                                     key_entry*& entry) noexcept;
-  void detach_locked(worker& self, account& from, const work_list& turn, steady_time now, bool stolen) noexcept
+  void detach_locked(worker& self, account& from, batch_list& turn, steady_time now, bool stolen) noexcept
       SLUICE_REQUIRES(from.lock);
   [[nodiscard]] bool take_run(worker& self, account& from, key_entry& entry, bool stolen) noexcept;
   void record_locked(worker& self, account& at, steady_time now) noexcept SLUICE_REQUIRES(at.lock);

@@ -11,9 +11,6 @@ namespace sluice::detail {
 template <class Sync>
 bool basic_pool<Sync>::unlist_locked(account& at, work& w) noexcept {
   at.singles.remove(w);
-  if (at.marked == &w) {
-    at.marked = nullptr;
-  }
   at.publish_size();
   return true;
 }
@@ -494,6 +491,7 @@ bool basic_pool<Sync>::snapshot(std::vector<candidate>& out) noexcept {
       at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
         note(w, view_of(w, false, nullptr, 0), slot_place::account, &at, out, full);
       });
+      at.singles.look_at_each();  // whoever takes them says where they went
     });
     note_workers(out, full);
     if (!full) {

@@ -203,31 +203,27 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
 
 // The oldest works of a list become this worker's batch.
 template <class Sync>
-void basic_pool<Sync>::detach_locked(worker& self, account& from, const work_list& turn, steady_time now,
+void basic_pool<Sync>::detach_locked(worker& self, account& from, batch_list& turn, steady_time now,
                                      bool stolen) noexcept {
+  if (from.marked != nullptr && from.marked->left() >= from.marked_left) {
+    from.marked = nullptr;  // not taken to be run: somebody took works back
+  }
   if (from.marked == nullptr) {
-    from.marked = turn.back();
+    from.marked = &turn;
+    from.marked_left = turn.left() + turn.size();
     from.marked_at = now;
   }
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
   const std::size_t share = (from.singles.beside(turn) + at_it - 1) / at_it;
-  const std::size_t most = stolen ? 1 : std::min({share, turn.size(), std::size_t{self.batch_limit}});
+  const std::size_t most = stolen ? 1 : std::min(share, std::size_t{self.batch_limit});
   // Held from the first slot on: who reads there that this worker has the work must find it here.
   const scoped_lock held(self.lock);
-  work* last = turn.front();
-  std::size_t n = 0;
-  for (work* w = last;; w = work_list::after(*w)) {
-    set_slot(work_access::slot(*w), *w, slot_place::worker, &self);
-    if (w == from.marked) {
-      from.marked = nullptr;
-      count_latency(from.counts.queue_wait, (now - from.marked_at).count(), 1);
-    }
-    last = w;
-    if (++n == most) {
-      break;
-    }
+  const std::size_t n = from.singles.take(
+      turn, most, self.batch, [&](work& w) { set_slot(work_access::slot(w), w, slot_place::worker, &self); });
+  if (from.marked == &turn && turn.left() >= from.marked_left) {
+    from.marked = nullptr;
+    count_latency(from.counts.queue_wait, (now - from.marked_at).count(), 1);
   }
-  from.singles.split(n, *last, self.batch);
   // seq_cst: partner of the manager, which clears its flag and then looks into batches.
   self.in_batch.store(static_cast<std::uint32_t>(n), std::memory_order_seq_cst);
   from.publish_size();
@@ -312,10 +308,10 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
     w = self.batch.pop_front();
     self.current = w;
     self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
+    if (work* const behind = self.batch.front()) {
+      __builtin_prefetch(work_list::after(*behind));  // nobody has looked at it yet
+    }
     if (w != nullptr && self.run_of != nullptr) {
-      if (work* const behind = self.batch.front()) {
-        __builtin_prefetch(work_list::after(*behind));  // the works of one key lie far apart
-      }
       work_access::set_key(*w, self.run_of->shard->domain, self.run_of->key);
     }
   }

@@ -91,13 +91,16 @@ class work_list {
   }
 
   // Takes over a chain that is linked newest first through next (an inbox has it so), and appends it oldest first.
-  void append_reversed(work* newest, std::size_t n) noexcept {
+  // visit(w) is called for each, the newest first.
+  template <class Visit>
+  void append_reversed(work* newest, std::size_t n, Visit visit) noexcept {
     work* const last = newest;
     work* behind = nullptr;
     for (work* at = newest; at != nullptr;) {
       work* const older = work_access::next(*at);
       work_access::next(*at) = behind;
       work_access::prev(*at) = older;
+      visit(*at);
       behind = at;
       at = older;
     }

@@ -39,14 +39,8 @@ class GradedList : public testing::Test {
   }
   // The numbers of the next batch, of at most n, for a worker on the core of lane `here`.
   std::vector<std::size_t> take(std::size_t n, unsigned here) {
-    const work_list& turn = list_.next_turn(here, now_);
-    n = std::min(n, turn.size());
-    work* last = turn.front();
-    for (std::size_t i = 1; i < n; ++i) {
-      last = work_list::after(*last);
-    }
     work_list batch;
-    list_.split(n, *last, batch);
+    list_.take(list_.next_turn(here, now_), n, batch, [](work& /*w*/) {});
     std::vector<std::size_t> found;
     while (work* const w = batch.pop_front()) {
       found.push_back(static_cast<numbered&>(*w).number);

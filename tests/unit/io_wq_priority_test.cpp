@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -91,6 +92,40 @@ TEST(IoWqPriority, CancelFindsWorksOfEveryClass) {
     EXPECT_TRUE(each.was_cancelled());
     EXPECT_EQ(each.runs(), 1);
   }
+}
+
+// The wait that is being measured ends with a work that is taken back; the next one is measured all the same.
+TEST(IoWqPriority, WaitsAreMeasuredAfterOneWasTakenBack) {
+  const auto wq = make_wq({.max_bound = 1});
+  parker here;
+  parker open;
+  const auto stand = [&](work_context&) {
+    here.wake();
+    open.park();
+  };
+  probe first(stand);
+  ASSERT_TRUE(wq->submit(first));
+  here.park();
+  probe second(stand);  // alone in its batch: those before it were not quick
+  probe taken_back;
+  second.set_ioprio_class(ioprio_class::rt);
+  taken_back.set_ioprio_class(ioprio_class::rt);
+  ASSERT_TRUE(wq->submit(second));
+  const result<work_handle> handle = wq->submit_tracked(taken_back);
+  ASSERT_TRUE(handle);
+  open.wake();
+  here.park();
+  ASSERT_EQ(wq->cancel(*handle), cancel_result::cancelled);
+  const std::uint64_t before = wq->stats().bound.queue_wait.total();
+  std::array<probe, 3> others;
+  for (probe& each : others) {
+    ASSERT_TRUE(wq->submit(each));
+  }
+  open.wake();
+  for (probe& each : others) {
+    each.wait_released();
+  }
+  EXPECT_GT(wq->stats().bound.queue_wait.total(), before);
 }
 
 }  // namespace

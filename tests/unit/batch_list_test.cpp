@@ -1,0 +1,220 @@
+// Goal: what waits leaves in the order in which it came, a batch is taken without a look at each only if nobody must be told
+// of one of its members, and it is taken so whenever that can be.
+// Method: the list alone, beside a plain queue that says what must come, through every way of filling and emptying it.
+#include "wq/batch_list.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <random>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+namespace sluice::detail {
+namespace {
+
+constexpr std::size_t batch = batch_list::batch;
+constexpr std::size_t ring = batch * batch_list::most_batches;
+
+struct plain_work : work {};
+
+class BatchList : public testing::Test {
+ protected:
+  // Makes n works and hangs them newest first, as an inbox does, or puts them one by one.
+  void append(std::size_t n) {
+    const std::size_t first = make(n);
+    for (std::size_t i = first; i < works_.size(); ++i) {
+      work_access::next(works_[i]) = i == first ? nullptr : &works_[i - 1];
+    }
+    list_.append_reversed(&works_.back(), n);
+  }
+  void put(std::size_t n, std::uint32_t slot = 0) {
+    for (std::size_t i = make(n); i < works_.size(); ++i) {
+      work_access::slot(works_[i]) = slot;
+      list_.push_back(works_[i]);
+    }
+  }
+  // Takes at most n and checks that they are the oldest, in order, each looked at that has a handle. Returns how many.
+  std::size_t take(std::size_t n) {
+    work_list taken;
+    looked_.clear();
+    const std::size_t got = list_.take(n, taken, [&](work& w) { looked_.push_back(&w); });
+    EXPECT_EQ(got, taken.size());
+    EXPECT_LE(got, n);
+    for (std::size_t i = 0; i < got; ++i) {
+      work* const w = taken.pop_front();
+      EXPECT_EQ(w, waiting_[i]);
+      EXPECT_TRUE(work_access::slot(*w) == 0 || std::ranges::find(looked_, w) != looked_.end());
+      work_access::slot(*w) = 0;
+    }
+    EXPECT_TRUE(looked_.empty() || looked_.size() == got);
+    waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<std::ptrdiff_t>(got));
+    EXPECT_EQ(list_.size(), waiting_.size());
+    return got;
+  }
+  void remove(std::size_t i) {
+    list_.remove(*waiting_[i]);
+    work_access::slot(*waiting_[i]) = 0;
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  void give_back(work& w) {
+    list_.push_front(w);
+    waiting_.push_front(&w);
+  }
+  [[nodiscard]] bool unseen() const { return looked_.empty(); }
+
+  batch_list list_;
+  std::deque<work*> waiting_;
+  std::deque<plain_work> works_;  // they stay where they are
+
+ private:
+  std::size_t make(std::size_t n) {
+    const std::size_t first = works_.size();
+    for (std::size_t i = 0; i < n; ++i) {
+      waiting_.push_back(&works_.emplace_back());
+    }
+    return first;
+  }
+
+  std::vector<work*> looked_;
+};
+
+TEST_F(BatchList, AnInboxLeavesInBatchesThatNobodyLooksAt) {
+  append(4 * batch);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(take(batch), batch);
+    EXPECT_TRUE(unseen());
+  }
+  EXPECT_EQ(take(batch), 0U);
+}
+
+TEST_F(BatchList, BatchesReachOverWhatWasPutAtDifferentTimes) {
+  append(batch - 28);
+  append(3 * batch + 56);
+  put(batch);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(take(batch), batch);
+    EXPECT_TRUE(unseen());
+  }
+  EXPECT_EQ(take(batch), 28U);
+  EXPECT_TRUE(unseen());
+}
+
+TEST_F(BatchList, LessThanABatchIsLookedAtAndTheNextBatchesAreNot) {
+  append(3 * batch);
+  EXPECT_EQ(take(batch / 2), batch / 2);
+  EXPECT_FALSE(unseen());
+  EXPECT_EQ(take(batch), batch / 2);  // up to where the next begins
+  EXPECT_FALSE(unseen());
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_TRUE(unseen());
+}
+
+TEST_F(BatchList, WhoHasAHandleIsLookedAt) {
+  append(batch);
+  put(1, 7);
+  append(2 * batch);
+  while (take(batch) != 0) {
+  }
+  append(batch);
+  list_.look_at_each();  // a handle was given to one that waits
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_FALSE(unseen());
+}
+
+TEST_F(BatchList, WhatIsTakenOutOrComesBackLeavesNoEndThatIsWrong) {
+  append(2 * batch);
+  remove(batch - 1);  // the end of the first
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_EQ(take(batch), batch - 1);
+  append(2 * batch);
+  work& first = *waiting_.front();
+  EXPECT_EQ(take(1), 1U);
+  give_back(first);
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_FALSE(unseen());
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_TRUE(unseen());
+}
+
+TEST_F(BatchList, MoreThanItKnowsTheEndsOfIsLookedAtUntilItCatchesUp) {
+  append(ring);
+  append(5 * batch);
+  EXPECT_EQ(take(batch), batch);
+  append(batch);  // there is room to note its end, but not how far it is from the last one known
+  for (std::size_t i = 1; i < batch_list::most_batches; ++i) {
+    ASSERT_EQ(take(batch), batch);
+    ASSERT_TRUE(unseen());
+  }
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_FALSE(unseen());
+  append(batch);  // its end is known again
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(take(batch), batch);
+    EXPECT_FALSE(unseen());
+  }
+  EXPECT_EQ(take(batch), batch);
+  EXPECT_TRUE(unseen());
+  EXPECT_TRUE(list_.empty());
+}
+
+TEST_F(BatchList, SaysHowManyHaveLeft) {
+  append(10);
+  const std::uint64_t before = list_.left();
+  work& first = *waiting_.front();
+  EXPECT_EQ(take(3), 3U);
+  remove(2);
+  EXPECT_EQ(list_.left(), before + 4);
+  give_back(first);
+  EXPECT_EQ(list_.left(), before + 3);
+  EXPECT_EQ(take(batch), 7U);
+  EXPECT_EQ(list_.left(), before + 10);
+}
+
+TEST_F(BatchList, AnyMixLeavesInOrder) {
+  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+    std::mt19937 random(seed);
+    const auto up_to = [&](std::size_t n) { return std::uniform_int_distribution<std::size_t>(1, n)(random); };
+    for (int step = 0; step < 2000; ++step) {
+      switch (up_to(12)) {
+        case 1:
+          put(1, static_cast<std::uint32_t>(up_to(40) == 1));
+          break;
+        case 2:
+          append(up_to(4 * batch));
+          break;
+        case 3:
+          put(up_to(3));
+          break;
+        case 4:
+          if (!waiting_.empty() && up_to(20) == 1) {
+            remove(up_to(waiting_.size()) - 1);
+          }
+          break;
+        case 5:
+          if (!waiting_.empty() && up_to(10) == 1) {
+            work& first = *waiting_.front();
+            ASSERT_EQ(take(1), 1U);
+            give_back(first);
+          }
+          break;
+        case 6: {
+          const bool none = waiting_.empty();
+          ASSERT_EQ(take(up_to(batch)) == 0, none);
+          break;
+        }
+        default:
+          static_cast<void>(take(batch));
+      }
+    }
+    while (take(batch) != 0) {
+    }
+    EXPECT_TRUE(waiting_.empty());
+    works_.clear();
+  }
+}
+
+}  // namespace
+}  // namespace sluice::detail
