@@ -257,9 +257,10 @@ struct basic_account {
   steady_time retry_at SLUICE_GUARDED_BY(lock);  // no creation before: the last one failed
   std::chrono::milliseconds back_off SLUICE_GUARDED_BY(lock){0};
 
-  // A list of `singles` of which a work's wait is measured, how many will have left it with that work, and since when.
-  const batch_list* marked SLUICE_GUARDED_BY(lock) = nullptr;
-  std::uint64_t marked_left SLUICE_GUARDED_BY(lock) = 0;
+  // A work in `singles` whose wait is measured, its list, how many will have been taken from there with it, and since when.
+  const work* marked SLUICE_GUARDED_BY(lock) = nullptr;
+  const batch_list* marked_in SLUICE_GUARDED_BY(lock) = nullptr;
+  std::int64_t marked_taken SLUICE_GUARDED_BY(lock) = 0;
   steady_time marked_at SLUICE_GUARDED_BY(lock);
   std::uint64_t taken_in SLUICE_GUARDED_BY(lock) = 0;  // works that came through the inbox
   class_stats counts SLUICE_GUARDED_BY(lock);

@@ -10,6 +10,7 @@
 //
 // Thread safety:  none; it stands under its account's lock.
 // Limits:         the ends of `most_batches` are known; what comes behind them is looked at.
+// Cost:           2 KB.
 // Invariants:     front_ + batches_ * batch + back_ is the size
 #pragma once
 
@@ -30,21 +31,23 @@ class batch_list {
   static constexpr std::size_t most_batches = 256;
 
   [[nodiscard]] work* front() const noexcept { return works_.front(); }
+  [[nodiscard]] work* back() const noexcept { return works_.back(); }
   [[nodiscard]] bool empty() const noexcept { return works_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return works_.size(); }
-  // How many have left so far, less those that came back. What is at the end now has left when this has grown by size().
-  [[nodiscard]] std::uint64_t left() const noexcept { return left_; }
+  // How many were taken so far, less those that went back to the head. Who is at the end now has been taken when this has
+  // grown by size(), or he was looked at when he was: as all are that are here when one is taken out.
+  [[nodiscard]] std::int64_t taken() const noexcept { return taken_; }
 
   void push_back(work& w) noexcept {
     works_.push_back(w);
     note_end(w, 1);
     note_appended(1, work_access::slot(w) != 0);
   }
-  // One that was taken comes back.
+  // To the head: one that a worker had.
   void push_front(work& w) noexcept {
     works_.push_front(w);
     ++front_;
-    --left_;
+    --taken_;
   }
   // Works that are linked newest first.
   void append_reversed(work* newest, std::size_t n) noexcept {
@@ -60,7 +63,6 @@ class batch_list {
   // Requires: w is here.
   void remove(work& w) noexcept {
     works_.remove(w);
-    ++left_;
     look_at_each();
   }
   // Somebody must be told of those that are here when they are taken.
@@ -78,7 +80,7 @@ class batch_list {
     if (n == 0 && !works_.empty()) {
       n = take_each(most, into, looked);
     }
-    left_ += n;
+    taken_ += static_cast<std::int64_t>(n);
     return n;
   }
 
@@ -157,7 +159,7 @@ class batch_list {
   std::size_t front_ = 0;
   std::size_t batches_ = 0;
   std::size_t back_ = 0;
-  std::uint64_t left_ = 0;
+  std::int64_t taken_ = 0;
   std::size_t first_ = 0;
   std::array<work*, most_batches> ends_{};  // a ring; batches_ of them, from first_ on
 };

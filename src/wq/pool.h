@@ -264,6 +264,7 @@ class basic_pool {
   void put_back(worker& self) noexcept;
   void end_run(worker& self) noexcept;
   std::size_t give_up(work& first) noexcept;
+  void give_up_rest(worker& self, work& next, std::uint32_t index) noexcept;
   [[nodiscard]] bool idle(worker& self) noexcept;
   [[nodiscard]] bool leave_surplus(worker& self) noexcept;
   void retire(worker& self, bool surplus) noexcept;

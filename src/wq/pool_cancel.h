@@ -11,6 +11,9 @@ namespace sluice::detail {
 template <class Sync>
 bool basic_pool<Sync>::unlist_locked(account& at, work& w) noexcept {
   at.singles.remove(w);
+  if (at.marked == &w) {
+    at.marked = nullptr;
+  }
   at.publish_size();
   return true;
 }

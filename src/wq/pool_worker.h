@@ -205,12 +205,10 @@ auto basic_pool<Sync>::choose_next(worker& self, account& from, steady_time now,
 template <class Sync>
 void basic_pool<Sync>::detach_locked(worker& self, account& from, batch_list& turn, steady_time now,
                                      bool stolen) noexcept {
-  if (from.marked != nullptr && from.marked->left() >= from.marked_left) {
-    from.marked = nullptr;  // not taken to be run: somebody took works back
-  }
   if (from.marked == nullptr) {
-    from.marked = &turn;
-    from.marked_left = turn.left() + turn.size();
+    from.marked = turn.back();
+    from.marked_in = &turn;
+    from.marked_taken = turn.taken() + static_cast<std::int64_t>(turn.size());
     from.marked_at = now;
   }
   const auto at_it = static_cast<std::size_t>(std::max(1, from.running.load(std::memory_order_relaxed)));
@@ -218,9 +216,13 @@ void basic_pool<Sync>::detach_locked(worker& self, account& from, batch_list& tu
   const std::size_t most = stolen ? 1 : std::min(share, std::size_t{self.batch_limit});
   // Held from the first slot on: who reads there that this worker has the work must find it here.
   const scoped_lock held(self.lock);
-  const std::size_t n = from.singles.take(
-      turn, most, self.batch, [&](work& w) { set_slot(work_access::slot(w), w, slot_place::worker, &self); });
-  if (from.marked == &turn && turn.left() >= from.marked_left) {
+  const work* const marked = from.marked;
+  bool met = false;
+  const std::size_t n = from.singles.take(turn, most, self.batch, [&](work& w) {
+    set_slot(work_access::slot(w), w, slot_place::worker, &self);
+    met |= &w == marked;
+  });
+  if (met || (from.marked_in == &turn && turn.taken() >= from.marked_taken)) {
     from.marked = nullptr;
     count_latency(from.counts.queue_wait, (now - from.marked_at).count(), 1);
   }
@@ -437,11 +439,18 @@ work* basic_pool<Sync>::promote(worker& self, work& next, std::uint32_t index, b
     perform(then);
     return here ? &next : nullptr;
   }
+  give_up_rest(self, next, index);
+  return nullptr;
+}
+
+// What is left of a chain that was cut. Its handle names nothing any more, and the next member is nobody's of that name.
+template <class Sync>
+void basic_pool<Sync>::give_up_rest(worker& self, work& next, std::uint32_t index) noexcept {
   if (index != 0) {
+    work_access::slot(next) = 0;
     slots_.give_back(index);
   }
   self.passes += static_cast<std::uint32_t>(give_up(next));
-  return nullptr;
 }
 
 // Nobody can cut the chain any more. Returns whether somebody has.
@@ -464,10 +473,7 @@ work* basic_pool<Sync>::promote_here(worker& self, work& next, std::uint32_t ind
       return &next;
     }
   }
-  if (index != 0) {
-    slots_.give_back(index);
-  }
-  self.passes += static_cast<std::uint32_t>(give_up(next));
+  give_up_rest(self, next, index);
   return nullptr;
 }
 

@@ -139,4 +139,41 @@ TEST(IoWqNoMemory, WorksWithoutEntriesCanBeCancelled) {
   EXPECT_EQ(domain->live_keys(), 0U);
 }
 
+// X4 C1: a chain whose next member finds no memory for its key is cut, and that member keeps nothing of the chain's handle:
+// submitted again, it is not taken for whoever has that handle's place now.
+TEST(IoWqNoMemory, AMemberThatWasCutOffKeepsNoHandle) {
+  frozen_clock clock;
+  const auto wq = make_wq({.max_bound = 1, .clock = &clock});
+  const auto domain = *hash_domain::create();
+  probe head([](work_context&) { no_memory.store(true, std::memory_order_seq_cst); });
+  std::binary_semaphore running{0};
+  std::binary_semaphore go{0};
+  bool stopped = false;
+  probe member([&](work_context& ctx) {
+    running.release();
+    go.acquire();
+    stopped = ctx.stop_token().stop_requested();
+  });
+  member.set_key(*domain, 1);
+  head.then(&member);
+  ASSERT_TRUE(wq->submit_tracked(head));
+  member.wait_released();
+  no_memory.store(false, std::memory_order_seq_cst);
+  ASSERT_TRUE(member.was_cancelled());
+  busy_worker blocker(*wq);
+  probe other;
+  ASSERT_TRUE(wq->submit(member));
+  const auto handle = wq->submit_tracked(other);  // gets the place that the chain's handle had
+  ASSERT_TRUE(handle);
+  blocker.finish();
+  running.acquire();
+  EXPECT_EQ(wq->cancel(*handle), cancel_result::cancelled);
+  go.release();
+  member.wait_released();
+  EXPECT_FALSE(stopped);
+  wq->stop(stop_policy::run_queued);
+  EXPECT_TRUE(other.was_cancelled());
+  EXPECT_EQ(other.releases(), 1);
+}
+
 }  // namespace

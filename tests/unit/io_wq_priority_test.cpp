@@ -2,10 +2,12 @@
 // Method: one worker stands at a gate while works are queued behind it; the order in which they run is written down.
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "sluice/base/park.h"
@@ -126,6 +128,46 @@ TEST(IoWqPriority, WaitsAreMeasuredAfterOneWasTakenBack) {
     each.wait_released();
   }
   EXPECT_GT(wq->stats().bound.queue_wait.total(), before);
+}
+
+// A work that is taken back behind the one whose wait is measured does not end that wait.
+TEST(IoWqPriority, AWaitIsMeasuredWholeThoughALaterWorkIsTakenBack) {
+  constexpr std::chrono::milliseconds wait{20};
+  const auto let_pass = [](std::chrono::milliseconds time) {
+    const auto begin = std::chrono::steady_clock::now();
+    while (std::chrono::steady_clock::now() - begin < time) {
+      std::this_thread::yield();
+    }
+  };
+  const auto wq = make_wq({.max_bound = 1});
+  parker here;
+  parker open;
+  const auto stand = [&](work_context&) {
+    here.wake();
+    open.park();
+  };
+  probe first(stand);
+  ASSERT_TRUE(wq->submit(first));
+  here.park();
+  probe second(stand);
+  probe third(stand);
+  probe measured;
+  probe taken_back;
+  ASSERT_TRUE(wq->submit(second));
+  ASSERT_TRUE(wq->submit(third));
+  ASSERT_TRUE(wq->submit(measured));
+  open.wake();
+  here.park();  // the second is alone in its batch; the wait of the last one is measured from here
+  const result<work_handle> handle = wq->submit_tracked(taken_back);
+  ASSERT_TRUE(handle);
+  ASSERT_EQ(wq->cancel(*handle), cancel_result::cancelled);
+  let_pass(std::chrono::milliseconds(1));  // not quick either, so the third is alone as well
+  open.wake();
+  here.park();
+  let_pass(wait);
+  open.wake();
+  measured.wait_released();
+  EXPECT_GE(wq->stats().bound.queue_wait.percentile_ns(1), std::chrono::nanoseconds(wait).count());
 }
 
 }  // namespace
