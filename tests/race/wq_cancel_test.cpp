@@ -145,15 +145,17 @@ TEST(RaceWqCancel, CancelIfAgainstWorkers) {
   });
 }
 
-// C6 H2: the same while works of one key are taken together: who was given a name where he waited is met where he went.
-TEST(RaceWqCancel, CancelChosenAgainstRunOfKey) {
-  explore([](race::run& run) {
+// C6 H2: the same while works, of one key or of none, are taken together: who was given a name where he waited is met where he went.
+void explore_cancel_chosen(bool keyed) {
+  explore([keyed](race::run& run) {
     auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
     auto* const one = rig->add_worker();
     run.thread([=] { rig->pool.worker_loop(*one); });
     run.thread([=] {
       for (std::size_t i = 0; i < 4; ++i) {
-        rig->set_key(rig->jobs[i], 7);
+        if (keyed) {
+          rig->set_key(rig->jobs[i], 7);
+        }
         race::check(rig->submit(rig->jobs[i]), "accepted");
       }
       const auto all = [](void*, const work_view&) { return true; };
@@ -166,6 +168,14 @@ TEST(RaceWqCancel, CancelChosenAgainstRunOfKey) {
       }
     });
   });
+}
+
+TEST(RaceWqCancel, CancelChosenAgainstRunOfKey) {
+  explore_cancel_chosen(true);
+}
+
+TEST(RaceWqCancel, CancelChosenAgainstBatch) {
+  explore_cancel_chosen(false);
 }
 
 // W4 W5: a chain whose handle is cancelled at any moment: before it began, in a member, between two, or never.

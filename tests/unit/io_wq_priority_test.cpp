@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -96,42 +97,47 @@ TEST(IoWqPriority, CancelFindsWorksOfEveryClass) {
   }
 }
 
-// The wait that is being measured ends with a work that is taken back; the next one is measured all the same.
-TEST(IoWqPriority, WaitsAreMeasuredAfterOneWasTakenBack) {
-  const auto wq = make_wq({.max_bound = 1});
+// Works that run `stand` stay there, each until it is opened once.
+struct gate {
   parker here;
   parker open;
-  const auto stand = [&](work_context&) {
+  std::function<void(work_context&)> stand = [this](work_context&) {
     here.wake();
     open.park();
   };
-  probe first(stand);
+};
+
+// The wait that is being measured ends with a work that is taken back; the next one is measured all the same.
+TEST(IoWqPriority, WaitsAreMeasuredAfterOneWasTakenBack) {
+  const auto wq = make_wq({.max_bound = 1});
+  gate at;
+  probe first(at.stand);
   ASSERT_TRUE(wq->submit(first));
-  here.park();
-  probe second(stand);  // alone in its batch: those before it were not quick
+  at.here.park();
+  probe second(at.stand);  // alone in its batch: those before it were not quick
   probe taken_back;
   second.set_ioprio_class(ioprio_class::rt);
   taken_back.set_ioprio_class(ioprio_class::rt);
   ASSERT_TRUE(wq->submit(second));
   const result<work_handle> handle = wq->submit_tracked(taken_back);
   ASSERT_TRUE(handle);
-  open.wake();
-  here.park();
+  at.open.wake();
+  at.here.park();
   ASSERT_EQ(wq->cancel(*handle), cancel_result::cancelled);
   const std::uint64_t before = wq->stats().bound.queue_wait.total();
   std::array<probe, 3> others;
   for (probe& each : others) {
     ASSERT_TRUE(wq->submit(each));
   }
-  open.wake();
+  at.open.wake();
   for (probe& each : others) {
     each.wait_released();
   }
   EXPECT_GT(wq->stats().bound.queue_wait.total(), before);
 }
 
-// A work that is taken back behind the one whose wait is measured does not end that wait.
-TEST(IoWqPriority, AWaitIsMeasuredWholeThoughALaterWorkIsTakenBack) {
+// Works that are taken back before and behind the one whose wait is measured neither end that wait nor make it be missed.
+TEST(IoWqPriority, AWaitIsMeasuredWholeThoughOthersAreTakenBack) {
   constexpr std::chrono::milliseconds wait{20};
   const auto let_pass = [](std::chrono::milliseconds time) {
     const auto begin = std::chrono::steady_clock::now();
@@ -140,32 +146,31 @@ TEST(IoWqPriority, AWaitIsMeasuredWholeThoughALaterWorkIsTakenBack) {
     }
   };
   const auto wq = make_wq({.max_bound = 1});
-  parker here;
-  parker open;
-  const auto stand = [&](work_context&) {
-    here.wake();
-    open.park();
-  };
-  probe first(stand);
+  gate at;
+  probe first(at.stand);
   ASSERT_TRUE(wq->submit(first));
-  here.park();
-  probe second(stand);
-  probe third(stand);
+  at.here.park();
+  probe second(at.stand);
+  probe third(at.stand);
+  probe before;
   probe measured;
-  probe taken_back;
+  probe behind;
   ASSERT_TRUE(wq->submit(second));
   ASSERT_TRUE(wq->submit(third));
+  const result<work_handle> earlier = wq->submit_tracked(before);
+  ASSERT_TRUE(earlier);
   ASSERT_TRUE(wq->submit(measured));
-  open.wake();
-  here.park();  // the second is alone in its batch; the wait of the last one is measured from here
-  const result<work_handle> handle = wq->submit_tracked(taken_back);
-  ASSERT_TRUE(handle);
-  ASSERT_EQ(wq->cancel(*handle), cancel_result::cancelled);
+  at.open.wake();
+  at.here.park();  // the second is alone in its batch; the wait of the last one is measured from here
+  const result<work_handle> later = wq->submit_tracked(behind);
+  ASSERT_TRUE(later);
+  ASSERT_EQ(wq->cancel(*earlier), cancel_result::cancelled);
+  ASSERT_EQ(wq->cancel(*later), cancel_result::cancelled);
   let_pass(std::chrono::milliseconds(1));  // not quick either, so the third is alone as well
-  open.wake();
-  here.park();
+  at.open.wake();
+  at.here.park();
   let_pass(wait);
-  open.wake();
+  at.open.wake();
   measured.wait_released();
   EXPECT_GE(wq->stats().bound.queue_wait.percentile_ns(1), std::chrono::nanoseconds(wait).count());
 }
