@@ -1,21 +1,24 @@
 // batch_list: works that wait in order, and where among them a batch ends.
 //
 // A worker takes up to a batch of them at once. To find out where the batch ends it would have to visit each, one after the
-// other, and a work that has waited is in no near cache any more. Whoever puts works here has them near: so the end of each
-// batch is noted then, and a batch comes off without a look at its members. They are looked at all the same if somebody must
-// be told of one of them (it has a handle), if one was taken out or came back, and if less than a batch is wanted.
+// other, and a work that has waited is in no near cache any more. Whoever puts works here has them near: so the first of a
+// batch is told then which the last is, and the batch comes off without a look at its members. They are looked at all the
+// same if somebody must be told of one of them (it has a handle), if one was taken out or came back, and if less than a
+// batch is wanted.
 //
 //   front_ works          batches_ * batch works     back_ works
-//   to be looked at       the end of each is known   less than a batch, or ends nobody knows
+//   to be looked at       the end of each is known   less than a batch
+//
+// An end stands where a keyed work names its domain, or its key's entry: works without a key have neither. Who leaves the
+// list names nothing again.
 //
 // Thread safety:  none; it stands under its account's lock.
-// Limits:         the ends of `most_batches` are known; what comes behind them is looked at.
-// Cost:           2 KB.
-// Invariants:     front_ + batches_ * batch + back_ is the size
+// Limits:         works without a key only.
+// Invariants:     front_ + batches_ * batch + back_ is the size; nothing but the first of a batch among the batches_ names an
+//                 end, or it is to be looked at
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -28,7 +31,6 @@ namespace sluice::detail {
 class batch_list {
  public:
   static constexpr std::size_t batch = run_list::batch;
-  static constexpr std::size_t most_batches = 256;
 
   [[nodiscard]] work* front() const noexcept { return works_.front(); }
   [[nodiscard]] work* back() const noexcept { return works_.back(); }
@@ -40,8 +42,9 @@ class batch_list {
 
   void push_back(work& w) noexcept {
     works_.push_back(w);
-    note_end(w, 1);
-    note_appended(1, work_access::slot(w) != 0);
+    noted some;
+    note(w, 1, some);
+    note_appended(1, some, work_access::slot(w) != 0);
   }
   // To the head: one that a worker had.
   void push_front(work& w) noexcept {
@@ -52,17 +55,19 @@ class batch_list {
   // Works that are linked newest first.
   void append_reversed(work* newest, std::size_t n) noexcept {
     bool named = false;
-    std::size_t behind = 0;
+    noted some;
+    std::size_t nth = n;
     works_.append_reversed(newest, n, [&](work& w) {
-      note_end(w, n - behind);
-      ++behind;
+      note(w, nth, some);
+      --nth;
       named |= work_access::slot(w) != 0;
     });
-    note_appended(n, named);
+    note_appended(n, some, named);
   }
   // Requires: w is here.
   void remove(work& w) noexcept {
     works_.remove(w);
+    work_access::forget_end(w);
     look_at_each();
   }
   // Somebody must be told of those that are here when they are taken.
@@ -94,30 +99,38 @@ class batch_list {
   }
 
  private:
-  // Of works that are being appended, w is the nth. (Where ends are missing before it, nobody reads what is noted here.)
-  void note_end(work& w, std::size_t nth) noexcept {
-    const std::size_t at = back_ + nth;  // behind the last known end
-    if (at % batch == 0 && batches_ + at / batch <= most_batches) {
-      ends_[(first_ + batches_ + at / batch - 1) % most_batches] = &w;
+  // Of works that are being appended, the newest first.
+  struct noted {
+    work* end = nullptr;    // the last of a batch whose first has not been met yet
+    work* begun = nullptr;  // the first of a batch that is not full yet
+  };
+
+  // w is the nth of those that come behind what was here.
+  void note(work& w, std::size_t nth, noted& some) noexcept {
+    const std::size_t in_batch = (back_ + nth) % batch;
+    if (in_batch == 0) {
+      some.end = &w;
+    } else if (in_batch == 1) {
+      if (work* const end = std::exchange(some.end, nullptr)) {
+        work_access::set_end(w, *end);
+      } else {
+        some.begun = &w;
+      }
     }
   }
-  void note_appended(std::size_t n, bool named) noexcept {
-    const bool known = back_ < batch;
-    back_ += n;
-    if (known) {
-      const std::size_t whole = std::min(back_ / batch, most_batches - batches_);
-      batches_ += whole;
-      back_ -= whole * batch;
+  void note_appended(std::size_t n, const noted& some, bool named) noexcept {
+    if (some.end != nullptr) {
+      work_access::set_end(*begun_, *some.end);
     }
+    if (some.begun != nullptr) {
+      begun_ = some.begun;
+    }
+    back_ += n;
+    batches_ += back_ / batch;
+    back_ %= batch;
     if (named) {
       look_at_each();
     }
-  }
-  [[nodiscard]] work& pop_end() noexcept {
-    work& end = *ends_[first_];
-    first_ = (first_ + 1) % most_batches;
-    --batches_;
-    return end;
   }
 
   [[nodiscard]] std::size_t take_unseen(std::size_t most, work_list& into) noexcept {
@@ -125,7 +138,11 @@ class batch_list {
       return 0;
     }
     if (batches_ != 0 && most >= batch) {
-      works_.split(batch, pop_end(), into);
+      work& first = *works_.front();
+      work& end = work_access::end(first);
+      work_access::forget_end(first);
+      works_.split(batch, end, into);
+      --batches_;
       return batch;
     }
     if (batches_ == 0 && most >= back_) {
@@ -140,14 +157,14 @@ class batch_list {
     if (batches_ == 0) {
       look_at_each();
     } else if (front_ == 0) {
-      static_cast<void>(pop_end());
+      --batches_;
       front_ = batch;
     }
     const std::size_t n = std::min(most, front_);  // up to where a batch begins
-    work* last = works_.front();
-    looked(*last);
-    for (std::size_t i = 1; i < n; ++i) {
-      last = work_list::after(*last);
+    work* last = nullptr;
+    for (std::size_t i = 0; i < n; ++i) {
+      last = last == nullptr ? works_.front() : work_list::after(*last);
+      work_access::forget_end(*last);
       looked(*last);
     }
     works_.split(n, *last, into);
@@ -160,8 +177,7 @@ class batch_list {
   std::size_t batches_ = 0;
   std::size_t back_ = 0;
   std::int64_t taken_ = 0;
-  std::size_t first_ = 0;
-  std::array<work*, most_batches> ends_{};  // a ring; batches_ of them, from first_ on
+  work* begun_ = nullptr;  // the first of the back_ works, if there are some
 };
 
 }  // namespace sluice::detail

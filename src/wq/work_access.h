@@ -36,6 +36,10 @@ struct work_access {
   // A keyed work that waits names its key's entry; one that does not names its domain and key.
   [[nodiscard]] static void* entry(const work& w) noexcept { return w.entry_; }
   static void set_entry(work& w, void* entry) noexcept { w.entry_ = entry; }
+  // Without a key, the first of a batch that waits names the last (batch_list.h).
+  [[nodiscard]] static work& end(const work& w) noexcept { return *static_cast<work*>(w.entry_); }
+  static void set_end(work& w, work& end) noexcept { w.entry_ = &end; }
+  static void forget_end(work& w) noexcept { w.domain_ = nullptr; }
   static void set_key(work& w, hash_domain* domain, std::uint64_t key) noexcept {
     w.domain_ = domain;
     w.key_ = key;

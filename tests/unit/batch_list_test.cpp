@@ -1,5 +1,5 @@
 // Goal: what waits leaves in the order in which it came, a batch is taken without a look at each only if nobody must be told
-// of one of its members, and it is taken so whenever that can be.
+// of one of its members, and it is taken so whenever that can be, however many wait. Who left has no key, as before.
 // Method: the list alone, beside a plain queue that says what must come, through every way of filling and emptying it.
 #include "wq/batch_list.h"
 
@@ -16,7 +16,6 @@ namespace sluice::detail {
 namespace {
 
 constexpr std::size_t batch = batch_list::batch;
-constexpr std::size_t ring = batch * batch_list::most_batches;
 
 struct plain_work : work {};
 
@@ -46,6 +45,7 @@ class BatchList : public testing::Test {
     for (std::size_t i = 0; i < got; ++i) {
       work* const w = taken.pop_front();
       EXPECT_EQ(w, waiting_[i]);
+      EXPECT_FALSE(w->keyed());
       EXPECT_TRUE(work_access::slot(*w) == 0 || std::ranges::find(looked_, w) != looked_.end());
       work_access::slot(*w) = 0;
     }
@@ -56,6 +56,7 @@ class BatchList : public testing::Test {
   }
   void remove(std::size_t i) {
     list_.remove(*waiting_[i]);
+    EXPECT_FALSE(waiting_[i]->keyed());
     work_access::slot(*waiting_[i]) = 0;
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
   }
@@ -139,25 +140,35 @@ TEST_F(BatchList, WhatIsTakenOutOrComesBackLeavesNoEndThatIsWrong) {
   EXPECT_TRUE(unseen());
 }
 
-TEST_F(BatchList, MoreThanItKnowsTheEndsOfIsLookedAtUntilItCatchesUp) {
-  append(ring);
-  append(5 * batch);
-  EXPECT_EQ(take(batch), batch);
-  append(batch);  // there is room to note its end, but not how far it is from the last one known
-  for (std::size_t i = 1; i < batch_list::most_batches; ++i) {
+TEST_F(BatchList, HoweverManyWaitBatchesAreTakenUnseen) {
+  constexpr std::size_t batches = 4096;
+  append(batches / 2 * batch + 1);
+  put(1);
+  append(batches / 2 * batch - 2);
+  for (std::size_t i = 0; i < batches; ++i) {
+    ASSERT_EQ(take(batch), batch);
+    ASSERT_TRUE(unseen());
+    if (i % 3 == 0) {
+      append(2);  // these are 22 batches in the end, less two
+    }
+  }
+  while (waiting_.size() >= batch) {
     ASSERT_EQ(take(batch), batch);
     ASSERT_TRUE(unseen());
   }
-  EXPECT_EQ(take(batch), batch);
-  EXPECT_FALSE(unseen());
-  append(batch);  // its end is known again
-  for (int i = 0; i < 5; ++i) {
-    EXPECT_EQ(take(batch), batch);
+  const std::size_t left = waiting_.size();
+  EXPECT_EQ(take(batch), left);
+  EXPECT_TRUE(unseen());
+}
+
+TEST_F(BatchList, WhoIsFirstOfABatchLeavesAloneWithoutItsEnd) {
+  append(3 * batch);
+  remove(batch);  // the first of the second
+  remove(0);
+  EXPECT_EQ(take(1), 1U);
+  while (take(batch) != 0) {
     EXPECT_FALSE(unseen());
   }
-  EXPECT_EQ(take(batch), batch);
-  EXPECT_TRUE(unseen());
-  EXPECT_TRUE(list_.empty());
 }
 
 TEST_F(BatchList, SaysHowManyWereTaken) {

@@ -77,6 +77,45 @@ TEST(IoWq, UnhashedWorksStartInSubmitOrder) {
   EXPECT_TRUE(std::ranges::is_sorted(order));
 }
 
+// Says whether it had a key when it ran. Light, so that a worker takes full batches of these.
+struct key_asked : work {
+  key_asked() : work(ops) {}
+  static void do_run(work& w, work_context& /*ctx*/) noexcept {
+    auto& self = static_cast<key_asked&>(w);
+    self.asked = true;
+    self.had_one = self.keyed();
+  }
+  static void do_release(work& /*w*/) noexcept {}
+  static constexpr work_ops ops{do_run, do_release};
+
+  bool asked = false;
+  bool had_one = false;
+};
+
+// What the wq notes in works that wait is gone when they run, and when they are taken back.
+TEST(IoWq, AWorkWithoutAKeyHasNoneWhenItRuns) {
+  constexpr std::size_t half = 4000;
+  const auto wq = make_wq({.max_bound = 1});
+  std::latch go(1);
+  probe first([&](work_context&) { go.wait(); });
+  ASSERT_TRUE(wq->submit(first));
+  std::vector<key_asked> all(2 * half);
+  all[128].set_owner(1);
+  for (std::size_t i = 0; i < half; ++i) {
+    ASSERT_TRUE(wq->submit(all[i]));
+  }
+  EXPECT_EQ(wq->cancel_owner(1).cancelled, 1U);  // those that are here are looked at when they are taken
+  EXPECT_TRUE(all[128].asked);
+  EXPECT_FALSE(all[128].keyed());
+  for (std::size_t i = half; i < all.size(); ++i) {
+    ASSERT_TRUE(wq->submit(all[i]));
+  }
+  go.count_down();
+  wq->stop(stop_policy::run_queued);
+  EXPECT_TRUE(std::ranges::all_of(all, &key_asked::asked));
+  EXPECT_TRUE(std::ranges::none_of(all, &key_asked::had_one));
+}
+
 // H1 H2 H3 H5 H6: one run of a key at a time, in order; strangers pass; a stall is seen and ends.
 TEST(IoWq, KeyedWorksAreExclusiveOrderedAndStrangersPass) {
   const auto wq = make_wq({.max_bound = 3});

@@ -115,10 +115,10 @@ class work {
   [[nodiscard]] work_class cls() const noexcept { return static_cast<work_class>(class_); }
   [[nodiscard]] work_flags flags() const noexcept { return static_cast<work_flags>(flags_); }
   [[nodiscard]] ioprio_class priority() const noexcept { return static_cast<ioprio_class>(priority_); }
+  // These three require: idle or running; key() also keyed().
   [[nodiscard]] bool keyed() const noexcept { return domain_ != nullptr; }
-  // Requires: keyed(), and idle or running.
-  [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
   [[nodiscard]] hash_domain* domain() const noexcept { return domain_; }
+  [[nodiscard]] std::uint64_t key() const noexcept { return key_; }
   [[nodiscard]] std::uint64_t owner() const noexcept { return owner_; }
   [[nodiscard]] const ref<const identity>& who() const noexcept { return identity_; }
   [[nodiscard]] work* link() const noexcept { return link_; }
@@ -145,7 +145,7 @@ class work {
   work* link_ = nullptr;
   union {
     hash_domain* domain_ = nullptr;
-    void* entry_;  // while it waits for its key: the key's entry in the domain's table
+    void* entry_;  // while it waits: its key's entry in the domain's table; without a key, the end of its batch
   };
   union {
     std::uint64_t key_ = 0;
