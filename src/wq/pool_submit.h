@@ -76,6 +76,8 @@ template <class Sync>
 template <std::size_t Extent>
 std::size_t basic_pool<Sync>::submit_keyed(account& to, std::span<work* const, Extent> works) noexcept {
   const work& first = *works.front();
+  // Before its domain is asked for: one that waits may name something else there.
+  SLUICE_CHECK(work_access::state(first) == work_state::idle, "submitted twice");
   key_table& table = traits::table(*first.domain());
   std::size_t n = 0;
   while (n < works.size() && works[n]->domain() == first.domain() && works[n]->cls() == first.cls() &&

@@ -149,7 +149,7 @@ TEST_F(BatchList, HoweverManyWaitBatchesAreTakenUnseen) {
     ASSERT_EQ(take(batch), batch);
     ASSERT_TRUE(unseen());
     if (i % 3 == 0) {
-      append(2);  // these are 22 batches in the end, less two
+      append(2);  // in the end these are more than 21 batches
     }
   }
   while (waiting_.size() >= batch) {

@@ -100,13 +100,17 @@ TEST(IoWq, AWorkWithoutAKeyHasNoneWhenItRuns) {
   probe first([&](work_context&) { go.wait(); });
   ASSERT_TRUE(wq->submit(first));
   std::vector<key_asked> all(2 * half);
-  all[128].set_owner(1);
+  for (const std::size_t i : {127U, 128U, 129U}) {  // one of them is the first of a batch
+    all[i].set_owner(1);
+  }
   for (std::size_t i = 0; i < half; ++i) {
     ASSERT_TRUE(wq->submit(all[i]));
   }
-  EXPECT_EQ(wq->cancel_owner(1).cancelled, 1U);  // those that are here are looked at when they are taken
-  EXPECT_TRUE(all[128].asked);
-  EXPECT_FALSE(all[128].keyed());
+  EXPECT_EQ(wq->cancel_owner(1).cancelled, 3U);  // those that are here are looked at when they are taken
+  for (const std::size_t i : {127U, 128U, 129U}) {
+    EXPECT_TRUE(all[i].asked);
+    EXPECT_FALSE(all[i].keyed());
+  }
   for (std::size_t i = half; i < all.size(); ++i) {
     ASSERT_TRUE(wq->submit(all[i]));
   }
@@ -511,6 +515,40 @@ TEST(IoWqDeathTest, LastPutOnAWorkerDies) {
 }
 
 // P10 X4: no thread can be created: the rescuer does the work.
+// W1: an accepted work is not the submitter's, and the check says so whatever the wq has noted in it.
+TEST(IoWqDeathTest, WhoeverWaitsMayNotBeSubmitted) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto submit_twice = [](bool keyed, bool several) {
+    const auto wq = make_wq({.max_bound = 1});
+    const auto domain = *hash_domain::create();
+    std::latch started(1);
+    std::latch go(1);
+    probe first([&](work_context&) {
+      started.count_down();
+      go.wait();
+    });
+    std::vector<key_asked> all(1024);
+    if (keyed) {
+      first.set_key(*domain, 1);
+      std::ranges::for_each(all, [&](key_asked& one) { one.set_key(*domain, 1); });
+    }
+    ASSERT_TRUE(wq->submit(first));
+    started.wait();
+    std::ranges::for_each(all, [&](key_asked& one) { ASSERT_TRUE(wq->submit(one)); });
+    static_cast<void>(wq->cancel_owner(1));  // nobody's; all have left the inbox now
+    work* const again = &all[128];           // without a key: the first of a batch
+    if (several) {
+      static_cast<void>(wq->submit(std::span(&again, 1)));
+    } else {
+      static_cast<void>(wq->submit(*again));
+    }
+  };
+  EXPECT_DEATH(submit_twice(false, false), "submitted twice");
+  EXPECT_DEATH(submit_twice(false, true), "submitted twice");
+  EXPECT_DEATH(submit_twice(true, false), "submitted twice");
+  EXPECT_DEATH(submit_twice(true, true), "submitted twice");
+}
+
 TEST(IoWq, RescuerRunsWhatNoWorkerCan) {
   failing_threads threads;
   const auto wq = make_wq({.threads = &threads});

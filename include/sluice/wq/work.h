@@ -145,7 +145,7 @@ class work {
   work* link_ = nullptr;
   union {
     hash_domain* domain_ = nullptr;
-    void* entry_;  // while it waits: its key's entry in the domain's table; without a key, the end of its batch
+    void* entry_;  // while it waits for its key: the key's entry in the domain's table; without a key: batch_list.h
   };
   union {
     std::uint64_t key_ = 0;
