@@ -145,7 +145,8 @@ TEST(RaceWqCancel, CancelIfAgainstWorkers) {
   });
 }
 
-// C6 H2: the same while works, of one key or of none, are taken together: who was given a name where he waited is met where he went.
+// C6 H2: the same while works, of one key or of none, are taken together: who was given a name where he waited is met
+// where he went.
 void explore_cancel_chosen(bool keyed) {
   explore([keyed](race::run& run) {
     auto rig = std::make_shared<wq_rig>(wq_rig::options(1));

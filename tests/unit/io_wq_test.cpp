@@ -514,7 +514,6 @@ TEST(IoWqDeathTest, LastPutOnAWorkerDies) {
       "own workers");
 }
 
-// P10 X4: no thread can be created: the rescuer does the work.
 // W1: an accepted work is not the submitter's, and the check says so whatever the wq has noted in it.
 TEST(IoWqDeathTest, WhoeverWaitsMayNotBeSubmitted) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
@@ -549,6 +548,7 @@ TEST(IoWqDeathTest, WhoeverWaitsMayNotBeSubmitted) {
   EXPECT_DEATH(submit_twice(true, true), "submitted twice");
 }
 
+// P10 X4: no thread can be created: the rescuer does the work.
 TEST(IoWq, RescuerRunsWhatNoWorkerCan) {
   failing_threads threads;
   const auto wq = make_wq({.threads = &threads});
