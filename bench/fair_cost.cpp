@@ -14,8 +14,8 @@
 #include "sluice/ioc/task.h"
 #include "sluice/wq/io_wq.h"
 
+#include "bench/workloads/fair_bench.h"
 #include "fair_parts.h"
-#include "support/fair_bench.h"
 
 namespace bench {
 namespace {

@@ -14,9 +14,9 @@
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 
+#include "bench/workloads/wq_storm.h"
 #include "experiments.h"
 #include "sluice_pool.h"
-#include "support/wq_storm.h"
 
 namespace bench {
 namespace {

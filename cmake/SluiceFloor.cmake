@@ -1,25 +1,21 @@
-# sluice_floor(NAME [BELOW floor] [SOURCES ...] [PRIVATE_LIBS ...])
-# One target per floor: sluice_<NAME>, alias sluice::<NAME>. The public headers of a floor are visible only to targets that
-# link it, because each floor's include directory is a tree of its own in the build (see below); an include that climbs
-# does not compile.
+# sluice_floor(NAME [BELOW floor] [SOURCES file…] [PRIVATE_LIBS lib…] [PUBLIC_LIBS lib…])
+# Defines one floor: target sluice_<NAME>, alias sluice::<NAME>. A floor links only the floor below it. All floors share the
+# include directory, so that an editor opens the header itself; an include of a higher floor is found by `./test tidy`
+# (rule climbs_floor), and fails to link where it needs a symbol.
 function(sluice_floor NAME)
   cmake_parse_arguments(ARG "" "BELOW" "SOURCES;PRIVATE_LIBS;PUBLIC_LIBS" ${ARGN})
   set(target sluice_${NAME})
-  # include/ holds every floor, so naming it would show every header to every floor. Each floor gets a directory with a
-  # link to its own folder only.
-  set(view ${PROJECT_BINARY_DIR}/floors/${NAME}/sluice)
-  file(MAKE_DIRECTORY ${view})
-  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/include/sluice/${NAME} ${view}/${NAME} SYMBOLIC)
   if(ARG_SOURCES)
     add_library(${target} STATIC ${ARG_SOURCES})
     set(scope PUBLIC)
     target_link_libraries(${target} PRIVATE sluice_flags ${ARG_PRIVATE_LIBS})
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ${SLUICE_UNITY} UNITY_BUILD_BATCH_SIZE 0)
   else()
     add_library(${target} INTERFACE)
     set(scope INTERFACE)
   endif()
   add_library(sluice::${NAME} ALIAS ${target})
-  target_include_directories(${target} ${scope} ${PROJECT_BINARY_DIR}/floors/${NAME})
+  target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR}/include)
   target_compile_features(${target} ${scope} cxx_std_23)
   target_link_libraries(${target} ${scope} Threads::Threads ${ARG_PUBLIC_LIBS})
   if(ARG_BELOW)

@@ -2,8 +2,11 @@
 // not wait; one that gives up lets those behind it go.
 #include "device/block_ranges.h"
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 
+namespace block_ranges_test {
 namespace {
 
 using ranges = sluice::detail::basic_block_ranges<race::sync>;
@@ -92,3 +95,4 @@ TEST(RaceBlockRanges, OneThatGivesUpLetsTheNextGo) {
 }
 
 }  // namespace
+}  // namespace block_ranges_test

@@ -2,22 +2,21 @@
 // the lookup began. Method: file_table and the core of open_file on the deterministic scheduler, with its RCU domain.
 #include "sluice/device/file_table.h"
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 #include "race/race_rcu.h"
+#include "race/stripes.h"
 
+namespace file_table_test {
 namespace {
-
-struct one_stripe {
-  static std::uint32_t index() noexcept { return 0; }
-  static std::uint32_t stripes() noexcept { return 1; }
-};
 
 struct raced_file;
 struct raced_delete {
   void operator()(raced_file* file) const noexcept;
 };
 
-struct raced_file : sluice::open_life<raced_file, race::sync, one_stripe>,
+struct raced_file : sluice::open_life<raced_file, race::sync, race::one_stripe>,
                     sluice::rcu_obj_base<raced_file, raced_delete> {
   raced_file(race::rcu& dom, int value) : domain(dom), name(value) {}
   ~raced_file() { name.write(-1); }
@@ -151,3 +150,4 @@ TEST(RaceFileTable, TwoClosesAndALookup) {
 }
 
 }  // namespace
+}  // namespace file_table_test

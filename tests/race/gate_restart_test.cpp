@@ -11,6 +11,7 @@
 #include "race/harness/race.h"
 #include "race/race_core.h"
 
+namespace gate_restart_test {
 namespace {
 
 using gate = sluice::basic_gate<race::sync, race::two_cores>;
@@ -171,3 +172,4 @@ TEST(RaceGateRestart, TheOwnerMayDestroyItAfterTheWait) {
 }
 
 }  // namespace
+}  // namespace gate_restart_test

@@ -10,6 +10,7 @@
 #include "race/harness/engine.h"
 #include "race/harness/race.h"
 
+namespace gate_test {
 namespace {
 
 // Where each fiber runs. Set by the fiber itself, so it is a function of the schedule.
@@ -303,3 +304,4 @@ TEST(RaceGate, AWaitWithADeadlineSaysWhetherItDrained) {
 }
 
 }  // namespace
+}  // namespace gate_test

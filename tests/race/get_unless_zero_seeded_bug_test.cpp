@@ -2,10 +2,13 @@
 // harness would notice: lookups with a seeded bug are found within a thousand schedules, whatever the base seed.
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "sluice/ref/kref.h"
 
 #include "race/harness/race.h"
 
+namespace get_unless_zero_seeded_bug_test {
 namespace {
 
 // The object stays in its scenario's memory, as it would for a read section; its release only marks it.
@@ -126,3 +129,4 @@ TEST(RaceGetUnlessZero, SeededLookThenGetIsFound) {
 }
 
 }  // namespace
+}  // namespace get_unless_zero_seeded_bug_test

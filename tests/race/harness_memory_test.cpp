@@ -3,8 +3,11 @@
 #include <set>
 #include <utility>
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 
+namespace harness_memory_test {
 namespace {
 
 using race::explore;
@@ -301,3 +304,4 @@ TEST(RaceMemory, TheInterfaceOfStdAtomic) {
 }
 
 }  // namespace
+}  // namespace harness_memory_test

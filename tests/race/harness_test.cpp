@@ -5,9 +5,12 @@
 #include <sstream>
 #include <stdexcept>
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 #include "race/harness/sanitizers.h"
 
+namespace harness_test {
 namespace {
 
 using race::explore;
@@ -399,3 +402,4 @@ TEST(RaceHarnessDeathTest, AnAbortedScheduleSaysItsSeed) {
 }
 
 }  // namespace
+}  // namespace harness_test

@@ -12,6 +12,7 @@
 
 #include "race/harness/race.h"
 
+namespace inboxes_test {
 namespace {
 
 using namespace sluice;
@@ -93,3 +94,4 @@ TEST(RaceInboxes, NobodyStopsOnAWork) {
 }
 
 }  // namespace
+}  // namespace inboxes_test

@@ -3,8 +3,11 @@
 // as payload.
 #include "sluice/ioc/io_context.h"
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 
+namespace io_context_test {
 namespace {
 
 using namespace sluice;
@@ -67,3 +70,4 @@ TEST(RaceIoContext, LastActiveExitsOnceAndLastCountFreesOnce) {
 }
 
 }  // namespace
+}  // namespace io_context_test

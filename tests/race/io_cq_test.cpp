@@ -2,12 +2,15 @@
 // io_cq per pair, it exits once and is destroyed once, nobody waits for himself, and nobody gets another queue's.
 // Method: the links of io_context and request_queue on the deterministic scheduler. Plain memory stands for what an
 // elevator keeps: in each io_cq, and of the queue as a whole; unordered uses, and uses after the end, are reported.
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/io_context.h"
 #include "sluice/ioc/io_cq_links.h"
 #include "sluice/ref/kref.h"
 
 #include "race/harness/race.h"
 
+namespace io_cq_test {
 namespace {
 
 using namespace sluice;
@@ -368,3 +371,4 @@ TEST(RaceIoCq, AllAtOnce) {
 }
 
 }  // namespace
+}  // namespace io_cq_test

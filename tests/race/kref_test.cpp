@@ -13,6 +13,7 @@
 #include "race/harness/race.h"
 #include "race/race_rcu.h"
 
+namespace kref_test {
 namespace {
 
 constexpr race::options all_of_two{.schedules = 5'000'000, .how = race::mode::exhaustive};
@@ -165,3 +166,4 @@ TEST(RaceKref, R6_RcuLookupAgainstTheLastPutAllSchedulesOfTwo) {
 }
 
 }  // namespace
+}  // namespace kref_test

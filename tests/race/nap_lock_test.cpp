@@ -10,6 +10,7 @@
 
 #include "race/harness/race.h"
 
+namespace nap_lock_test {
 namespace {
 
 using sluice::scoped_lock;
@@ -42,3 +43,4 @@ TEST(RaceNapLock, ThreeThreads) {
 }
 
 }  // namespace
+}  // namespace nap_lock_test

@@ -1,17 +1,16 @@
 // Goal: whatever the order of operations, close and the last put, an open file's info is released once, after the last
 // operation, and its memory goes once, after that. Method: open_life, the core of open_file, on the deterministic
 // scheduler; the info is plain memory, so that an unordered use or a use after release is reported.
+#include <gtest/gtest.h>
+
 #include "sluice/device/open_life.h"
 #include "sluice/ref/ref.h"
 
 #include "race/harness/race.h"
+#include "race/stripes.h"
 
+namespace open_file_test {
 namespace {
-
-struct one_stripe {
-  static std::uint32_t index() noexcept { return 0; }
-  static std::uint32_t stripes() noexcept { return 1; }
-};
 
 struct outcome {
   race::atomic<int> operations{0};
@@ -19,7 +18,7 @@ struct outcome {
   int frees = 0;
 };
 
-struct raced_file : sluice::open_life<raced_file, race::sync, one_stripe> {
+struct raced_file : sluice::open_life<raced_file, race::sync, race::one_stripe> {
   explicit raced_file(std::shared_ptr<outcome> into) : seen(std::move(into)) {}
 
   // What a driver's read does: looks at the info at its beginning and its end.
@@ -133,3 +132,4 @@ TEST(RaceOpenFile, LastPutAgainstAnOperationThatOutlivesItsCount) {
 }
 
 }  // namespace
+}  // namespace open_file_test

@@ -2,8 +2,11 @@
 // does; and what came before wake() is there after park().
 #include "sluice/base/park.h"
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 
+namespace park_test {
 namespace {
 
 using parker = sluice::basic_parker<race::sync>;
@@ -154,3 +157,4 @@ TEST(RacePark, SeededForgetfulWakeIsFound) {
 }
 
 }  // namespace
+}  // namespace park_test

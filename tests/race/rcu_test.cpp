@@ -10,6 +10,7 @@
 #include "race/harness/race.h"
 #include "race/race_rcu.h"
 
+namespace rcu_test {
 namespace {
 
 struct node : sluice::rcu_obj_base<node> {
@@ -192,3 +193,4 @@ TEST(RaceRcu, TheModelFindsAReaderThatKeepsThePointer) {
 }
 
 }  // namespace
+}  // namespace rcu_test

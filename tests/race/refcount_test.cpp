@@ -8,6 +8,7 @@
 
 #include "race/harness/race.h"
 
+namespace refcount_test {
 namespace {
 
 using count = sluice::basic_refcount<race::sync>;
@@ -262,3 +263,4 @@ TEST_F(RaceRefcount, R5_ThreePuttersTakeTheLockOnlyForTheLast) {
 }
 
 }  // namespace
+}  // namespace refcount_test

@@ -1,10 +1,13 @@
 // Goal: no request is stranded between one that ends and one that begins to wait, no more than `depth` go at once, and
 // who waits for "nothing under way" sees all that was done. Method: slot_counter on the deterministic scheduler under
 // the protocol that request_queue drives it with: lock, freeze, decide, settle.
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/slot_counter.h"
 
 #include "race/harness/race.h"
 
+namespace request_queue_test {
 namespace {
 
 struct queue_model {
@@ -255,3 +258,4 @@ TEST(RaceRequestQueue, QuiescedNothingIsTriedAndNobodyIsStranded) {
 }
 
 }  // namespace
+}  // namespace request_queue_test

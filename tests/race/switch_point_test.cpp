@@ -2,17 +2,16 @@
 // comes gets in, and what is on the old leg has ended when its door has been waited for.
 #include "device/switch_point.h"
 
+#include <gtest/gtest.h>
+
 #include "sluice/ref/gate.h"
 
 #include "race/harness/race.h"
 #include "race/race_rcu.h"
+#include "race/stripes.h"
 
+namespace switch_point_test {
 namespace {
-
-struct one_stripe {
-  static std::uint32_t index() noexcept { return 0; }
-  static std::uint32_t stripes() noexcept { return 1; }
-};
 
 struct raced_leg;
 struct raced_delete {
@@ -22,7 +21,7 @@ struct raced_delete {
 struct raced_leg : sluice::rcu_obj_base<raced_leg, raced_delete> {
   explicit raced_leg(int number) : name(number) {}
 
-  sluice::basic_gate<race::sync, one_stripe> door{sluice::gate_width::narrow};
+  sluice::basic_gate<race::sync, race::one_stripe> door{sluice::gate_width::narrow};
   race::plain<int> name;
   race::plain<int> info{1};
   race::atomic<int> uses{0};
@@ -90,3 +89,4 @@ TEST(RaceSwitchPoint, TwoExchangesInARow) {
 }
 
 }  // namespace
+}  // namespace switch_point_test

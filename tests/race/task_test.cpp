@@ -3,8 +3,11 @@
 // basic_task on the deterministic scheduler, with a context whose counters are on it too.
 #include "sluice/ioc/task.h"
 
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 
+namespace task_test {
 namespace {
 
 using namespace sluice;
@@ -265,3 +268,4 @@ TEST(RaceTask, SeparateCopiesWhileThePriorityChanges) {
 }
 
 }  // namespace
+}  // namespace task_test

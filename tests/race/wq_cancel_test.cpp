@@ -1,7 +1,10 @@
 // Goal: a cancel has one of three results, each of them true, against every step that a work can take meanwhile.
 // Method: the engine on the deterministic scheduler; what a result promises is checked at the moment of the return.
+#include <gtest/gtest.h>
+
 #include "race/wq_rig.h"
 
+namespace wq_cancel_test {
 namespace {
 
 using namespace sluice;
@@ -244,3 +247,4 @@ TEST(RaceWqCancel, CancelAllAgainstChain) {
 }
 
 }  // namespace
+}  // namespace wq_cancel_test

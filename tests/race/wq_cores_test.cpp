@@ -2,8 +2,11 @@
 // that is chosen because it slept elsewhere; and who counts what waits.
 // Method: the engine on the deterministic scheduler, with a core for each fiber. Whoever submits waits for the releases
 // before he stops, and nobody is the manager meanwhile, so work that nobody runs is a deadlock.
+#include <gtest/gtest.h>
+
 #include "race/wq_rig.h"
 
+namespace wq_cores_test {
 namespace {
 
 using namespace sluice;
@@ -179,3 +182,4 @@ TEST(RaceWqCores, CrowdIsSeen) {
 }
 
 }  // namespace
+}  // namespace wq_cores_test

@@ -1,7 +1,10 @@
 // Goal: a key is never forgotten and never run twice at once, whoever comes, goes or cancels ("stall" and "unstall").
 // Method: the engine on the deterministic scheduler. A key with works that nobody owns and nobody lists is a deadlock.
+#include <gtest/gtest.h>
+
 #include "race/wq_rig.h"
 
+namespace wq_keys_test {
 namespace {
 
 using namespace sluice;
@@ -217,3 +220,4 @@ TEST(RaceWqKeys, TwoSubmittersOfOneDomainAgainstIdle) {
 }
 
 }  // namespace
+}  // namespace wq_keys_test

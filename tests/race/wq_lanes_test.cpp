@@ -2,8 +2,11 @@
 // worker starts them in submit order all the same; a cancel finds them in whichever lane they are.
 // Method: the engine on the deterministic scheduler; fibers that say which core they are on. Nobody is the manager until
 // all is over where lost work is looked for, so work that nobody runs is a deadlock.
+#include <gtest/gtest.h>
+
 #include "race/wq_rig.h"
 
+namespace wq_lanes_test {
 namespace {
 
 using namespace sluice;
@@ -268,3 +271,4 @@ TEST(RaceWqLanes, SingleWorksMakeNoLargeBatches) {
 }
 
 }  // namespace
+}  // namespace wq_lanes_test

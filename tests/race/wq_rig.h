@@ -21,17 +21,13 @@
 
 #include "race/harness/engine.h"
 #include "race/harness/race.h"
+#include "race/stripes.h"
 #include "wq/pool.h"
 #include "wq/pool_cancel.h"
 #include "wq/pool_manager.h"
 #include "wq/pool_stop.h"
 #include "wq/pool_submit.h"
 #include "wq/pool_worker.h"
-
-struct race_stripe {
-  static std::uint32_t index() noexcept { return 0; }
-  static std::uint32_t stripes() noexcept { return 1; }
-};
 
 // A domain of the race tests is a key table; what the works carry is its address.
 struct race_domain {
@@ -42,7 +38,7 @@ struct race_domain {
 
 template <>
 struct sluice::detail::pool_traits<race::sync> {
-  using door = sluice::basic_gate<race::sync, race_stripe>;
+  using door = sluice::basic_gate<race::sync, race::one_stripe>;
   static constexpr unsigned linger_turns = 1;
   // Which core a fiber is on; all on one unless the scenario says otherwise.
   static inline std::array<std::uint32_t, 8> cores{};
@@ -66,6 +62,9 @@ struct sluice::detail::pool_traits<race::sync> {
     return of_fiber[race::detail::engine::active()->self_index()];
   }
 };
+
+// Compiled once, in wq_rig.cpp.
+extern template class sluice::detail::basic_pool<race::sync>;
 
 // Time goes on by a step whenever somebody looks; nobody waits for it.
 struct race_clock final : sluice::clock_seam {

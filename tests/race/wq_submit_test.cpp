@@ -1,7 +1,10 @@
 // Goal: no work is lost, doubled or stranded between submitters, workers that fall idle or leave, and a stop.
 // Method: the engine on the deterministic scheduler; each scenario ends in a stop, so work that nobody runs is a deadlock.
+#include <gtest/gtest.h>
+
 #include "race/wq_rig.h"
 
+namespace wq_submit_test {
 namespace {
 
 using namespace sluice;
@@ -279,3 +282,4 @@ TEST(RaceWq, WorkOfANodeWithoutWorkers) {
 }
 
 }  // namespace
+}  // namespace wq_submit_test

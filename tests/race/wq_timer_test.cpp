@@ -1,8 +1,11 @@
 // Goal: a timer fires at most once per arming, a disarm that says so is right, and who waits for a firing one sees it end.
 // Method: the heap of timers on the deterministic scheduler, with one fiber as the manager.
+#include <gtest/gtest.h>
+
 #include "race/harness/race.h"
 #include "wq/timer_heap.h"
 
+namespace wq_timer_test {
 namespace {
 
 using sluice::steady_time;
@@ -75,3 +78,4 @@ TEST(RaceWqTimer, ArmedWhileItFiresItFiresAgain) {
 }
 
 }  // namespace
+}  // namespace wq_timer_test

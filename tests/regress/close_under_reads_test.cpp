@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/device/file_table.h"
 #include "sluice/device/open_file.h"
@@ -13,6 +15,7 @@
 
 #include "support/io_helpers.h"
 
+namespace close_under_reads_test {
 namespace {
 
 using namespace sluice;
@@ -167,3 +170,4 @@ TEST(RegressCloseUnderReads, TheNumberIsAnothersWhileTheOldReadsGoOn) {
 }
 
 }  // namespace
+}  // namespace close_under_reads_test

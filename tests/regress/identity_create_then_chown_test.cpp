@@ -11,6 +11,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_create_then_chown_test {
 namespace {
 
 TEST(IdentityCreateThenChown, I1_AFileIsItsUsersFromTheStart) {
@@ -55,4 +56,5 @@ TEST(IdentityCreateThenChown, I1_AFileIsItsUsersFromTheStart) {
 }
 
 }  // namespace
+}  // namespace identity_create_then_chown_test
 }  // namespace sluice

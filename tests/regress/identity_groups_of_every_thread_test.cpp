@@ -9,6 +9,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_groups_of_every_thread_test {
 namespace {
 
 TEST(IdentityGroupsOfEveryThread, I5_OtherThreadsKeepTheirs) {
@@ -48,4 +49,5 @@ TEST(IdentityGroupsOfEveryThread, I5_OtherThreadsKeepTheirs) {
 }
 
 }  // namespace
+}  // namespace identity_groups_of_every_thread_test
 }  // namespace sluice

@@ -10,6 +10,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_groups_of_root_test {
 namespace {
 
 bool can_list(const std::string& path) {
@@ -42,4 +43,5 @@ TEST(IdentityGroupsOfRoot, I1_AreNotLeftOnTheUser) {
 }
 
 }  // namespace
+}  // namespace identity_groups_of_root_test
 }  // namespace sluice

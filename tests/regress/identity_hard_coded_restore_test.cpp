@@ -8,6 +8,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_hard_coded_restore_test {
 namespace {
 
 constexpr uid_t server = 1000;
@@ -65,4 +66,5 @@ TEST(IdentityHardCodedRestore, I6_AServerThatIsNotRootDoesNotBecomeRoot) {
 }
 
 }  // namespace
+}  // namespace identity_hard_coded_restore_test
 }  // namespace sluice

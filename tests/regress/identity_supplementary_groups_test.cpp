@@ -8,6 +8,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_supplementary_groups_test {
 namespace {
 
 TEST(IdentitySupplementaryGroups, I1_ArePutOn) {
@@ -44,4 +45,5 @@ TEST(IdentitySupplementaryGroups, I1_ArePutOn) {
 }
 
 }  // namespace
+}  // namespace identity_supplementary_groups_test
 }  // namespace sluice

@@ -2,6 +2,8 @@
 // and a queue's removal edited the lists of io_cqs without the queue's lock.
 #include <cstdlib>
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 #include "support/own_new.h"
 

@@ -10,6 +10,8 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
@@ -18,6 +20,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace wq_defects_cancel_test {
 namespace {
 
 using test::make_wq;
@@ -209,4 +212,5 @@ TEST(WqDefects, SubmitThatRacesWithStopIsRunOrRefused) {
 }
 
 }  // namespace
+}  // namespace wq_defects_cancel_test
 }  // namespace sluice

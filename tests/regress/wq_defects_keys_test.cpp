@@ -6,6 +6,8 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
@@ -13,6 +15,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace wq_defects_keys_test {
 namespace {
 
 using test::make_wq;
@@ -232,4 +235,5 @@ TEST(WqDefects, CancelHalfOfAVeryLongQueueEnds) {
 }
 
 }  // namespace
+}  // namespace wq_defects_keys_test
 }  // namespace sluice

@@ -5,6 +5,8 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
 
@@ -12,6 +14,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace wq_defects_workers_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -237,4 +240,5 @@ TEST(WqDefects, LinkedWorkOfTheOtherClassHoldsNoWorkerOfThisOne) {
 }
 
 }  // namespace
+}  // namespace wq_defects_workers_test
 }  // namespace sluice

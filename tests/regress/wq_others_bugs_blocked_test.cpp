@@ -9,6 +9,8 @@
 #include <semaphore>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
@@ -17,6 +19,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace wq_others_bugs_blocked_test {
 namespace {
 
 using namespace std::chrono_literals;
@@ -314,4 +317,5 @@ TEST(WqOthersBugs, PoolWithABlockedWorkDoesNotWakeUp) {
 }
 
 }  // namespace
+}  // namespace wq_others_bugs_blocked_test
 }  // namespace sluice

@@ -7,15 +7,19 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
 
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace wq_others_bugs_test {
 namespace {
 
 using namespace std::chrono_literals;
+using test::held_worker;
 using test::make_wq;
 using test::probe;
 
@@ -67,16 +71,7 @@ TEST(WqOthersBugs, FailedThreadCreationOrphansNoWork) {
     threads_that_fail_for_a_while threads;
     const auto wq = make_wq({.max_bound = 3, .max_unbound = 3, .threads = &threads});
     threads.failures.store(failures, std::memory_order_seq_cst);
-    std::latch go(1);
-    std::latch started(1);
-    // The only worker there is waits for ever.
-    probe blocker([&](work_context&) {
-      started.count_down();
-      const blocking_region region;
-      go.wait();
-    });
-    ASSERT_TRUE(wq->submit(blocker));
-    started.wait();
+    held_worker blocker(*wq);
     std::vector<std::unique_ptr<probe>> all;
     for (int i = 0; i < 12; ++i) {
       all.push_back(std::make_unique<probe>(nullptr, i % 2 == 0 ? work_class::bound : work_class::unbound));
@@ -86,7 +81,7 @@ TEST(WqOthersBugs, FailedThreadCreationOrphansNoWork) {
       one->wait_released();
       EXPECT_FALSE(one->was_cancelled());
     }
-    go.count_down();
+    blocker.unblock();
     EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
     const wq_stats stats = wq->stats();
     EXPECT_GE(stats.bound.create_failures + stats.unbound.create_failures, 1U);
@@ -189,4 +184,5 @@ TEST(WqOthersBugs, TwoPoolsThatFillEachOtherEnd) {
 }
 
 }  // namespace
+}  // namespace wq_others_bugs_test
 }  // namespace sluice

@@ -3,11 +3,14 @@
 // Method: time-boxed, real threads, counts compared at the end; and who is capped keeps nobody else from ending.
 #include <array>
 
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/fair.h"
 
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace fair_elevator_test {
 namespace {
 
 using namespace sluice;
@@ -113,3 +116,4 @@ TEST(StressFairElevator, AcceptedIsAnsweredOnceWhoeverComesAndGoes) {
 }
 
 }  // namespace
+}  // namespace fair_elevator_test

@@ -6,9 +6,12 @@
 
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace file_table_test {
 namespace {
 
 using namespace sluice;
@@ -102,3 +105,4 @@ TEST(StressFileTable, ANumberGivenToFileAfterFile) {
 }
 
 }  // namespace
+}  // namespace file_table_test

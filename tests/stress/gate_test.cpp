@@ -22,6 +22,7 @@
 #include "support/stress.h"
 
 namespace sluice {
+namespace gate_test {
 namespace {
 
 struct by_core {
@@ -190,4 +191,5 @@ TYPED_TEST(StressGate, EveryStepCountsWhenSignalsVisitAndClose) {
 }
 
 }  // namespace
+}  // namespace gate_test
 }  // namespace sluice

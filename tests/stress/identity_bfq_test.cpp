@@ -26,6 +26,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_bfq_test {
 namespace {
 
 constexpr off_t device_bytes = 64 << 20;
@@ -195,4 +196,5 @@ TEST(IdentityBfq, I1_PriorityTakesEffect) {
 }
 
 }  // namespace
+}  // namespace identity_bfq_test
 }  // namespace sluice

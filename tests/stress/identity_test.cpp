@@ -20,6 +20,7 @@
 #include "support/stress.h"
 
 namespace sluice {
+namespace identity_test {
 namespace {
 
 constexpr unsigned workers = 4;
@@ -87,4 +88,5 @@ TEST(IdentityStress, I1_I2_I5_SixteenIdentitiesOnFourThreads) {
 }
 
 }  // namespace
+}  // namespace identity_test
 }  // namespace sluice

@@ -5,11 +5,14 @@
 
 #include <barrier>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/memory_device.h"
 
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace io_cq_test {
 namespace {
 
 using namespace sluice;
@@ -227,3 +230,4 @@ TEST(StressIoCq, QueuesComeAndGoUnderOneContext) {
 }
 
 }  // namespace
+}  // namespace io_cq_test

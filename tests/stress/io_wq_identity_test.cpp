@@ -5,12 +5,15 @@
 #include <memory>
 #include <random>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/io_wq.h"
 
 #include "support/identity_people.h"
 #include "support/stress.h"
 
 namespace sluice {
+namespace io_wq_identity_test {
 namespace {
 
 constexpr std::size_t in_flight = 64;
@@ -89,4 +92,5 @@ TEST(StressIoWqIdentity, I1_I2_I5_SixteenIdentitiesOnFourWorkers) {
 }
 
 }  // namespace
+}  // namespace io_wq_identity_test
 }  // namespace sluice

@@ -1,13 +1,14 @@
 // Goal: whatever is done to an io_wq at once, each accepted work is run and released exactly once, keys keep their order,
-// limits hold and the counters agree. Method: the storm of support/wq_storm.h, bounded by a count of works.
+// limits hold and the counters agree. Method: the storm of bench/workloads/wq_storm.h, bounded by a count of works.
 #include <iostream>
 
 #include <gtest/gtest.h>
 
+#include "bench/workloads/wq_storm.h"
 #include "race/harness/sanitizers.h"
 #include "support/stress.h"
-#include "support/wq_storm.h"
 
+namespace io_wq_test {
 namespace {
 
 std::uint64_t storm_works() {
@@ -43,3 +44,4 @@ TEST(StressIoWq, StormOfFewKeysOnOneWorker) {
 }
 
 }  // namespace
+}  // namespace io_wq_test

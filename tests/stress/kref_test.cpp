@@ -17,6 +17,7 @@
 #include "support/stress.h"
 
 namespace sluice {
+namespace kref_test {
 namespace {
 
 constexpr unsigned threads_used = 4;
@@ -134,4 +135,5 @@ TYPED_TEST(StressPutAndLock, LookupsUnderTheLockNeverMeetADeadObject) {
 }
 
 }  // namespace
+}  // namespace kref_test
 }  // namespace sluice

@@ -4,11 +4,14 @@
 // operation.
 #include "sluice/device/open_file.h"
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/file_table.h"
 
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace open_file_test {
 namespace {
 
 using namespace sluice;
@@ -132,3 +135,4 @@ TEST(StressOpenFile, NumbersReusedUnderLookups) {
 }
 
 }  // namespace
+}  // namespace open_file_test

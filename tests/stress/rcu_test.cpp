@@ -20,6 +20,7 @@
 #include "support/stress.h"
 
 namespace sluice {
+namespace rcu_test {
 namespace {
 
 constexpr int readers = 3;
@@ -209,4 +210,5 @@ TEST(StressRcu, R6_LookupsWithGetUnlessZeroNeverYieldADeadObject) {
 }
 
 }  // namespace
+}  // namespace rcu_test
 }  // namespace sluice

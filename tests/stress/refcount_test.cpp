@@ -13,6 +13,7 @@
 #include "support/stress.h"
 
 namespace sluice {
+namespace refcount_test {
 namespace {
 
 constexpr unsigned threads_used = 4;
@@ -105,4 +106,5 @@ TEST_F(StressRefcount, R3_ADeadCountStaysDead) {
 }
 
 }  // namespace
+}  // namespace refcount_test
 }  // namespace sluice

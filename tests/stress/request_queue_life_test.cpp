@@ -3,9 +3,12 @@
 // worker, or in several quanta; one thread changes the queue; counts are compared. The runs are counted, not timed.
 #include <array>
 
+#include <gtest/gtest.h>
+
 #include "support/queue_helpers.h"
 #include "support/stress.h"
 
+namespace request_queue_life_test {
 namespace {
 
 using namespace sluice;
@@ -223,3 +226,4 @@ TEST(StressRequestQueueLife, Remove) {
 }
 
 }  // namespace
+}  // namespace request_queue_life_test

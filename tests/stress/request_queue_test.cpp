@@ -2,9 +2,12 @@
 // while others cancel by owner, drain and at last stop. Method: time-boxed, real threads, counts compared at the end.
 #include "sluice/ioc/request_queue.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace request_queue_test {
 namespace {
 
 using namespace sluice;
@@ -78,3 +81,4 @@ TEST(StressRequestQueue, AcceptedCompletesOnceWhateverHappens) {
 }
 
 }  // namespace
+}  // namespace request_queue_test

@@ -3,9 +3,12 @@
 // inside submit; the targets check their info at both ends of every operation.
 #include "sluice/device/switchable_device.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 #include "support/stress.h"
 
+namespace switchable_device_test {
 namespace {
 
 using namespace sluice;
@@ -72,3 +75,4 @@ TEST(StressSwitchableDevice, AThousandReplacementsUnderLoad) {
 }
 
 }  // namespace
+}  // namespace switchable_device_test

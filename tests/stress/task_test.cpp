@@ -5,8 +5,11 @@
 
 #include <barrier>
 
+#include <gtest/gtest.h>
+
 #include "support/stress.h"
 
+namespace task_test {
 namespace {
 
 using namespace sluice;
@@ -141,3 +144,4 @@ TEST(StressTask, CopiesExitsAndActiveCounts) {
 }
 
 }  // namespace
+}  // namespace task_test

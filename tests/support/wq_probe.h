@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <latch>
 #include <semaphore>
 #include <string_view>
 #include <thread>
@@ -11,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "sluice/base/thread.h"
+#include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
 #include "sluice/wq/work.h"
 
@@ -65,6 +67,25 @@ class probe : public sluice::work {
   int releases_ = 0;
   bool cancelled_ = false;
   std::thread::id thread_;
+};
+
+// Keeps one bound worker of the pool in a blocking region, from the constructor on until unblock().
+class held_worker : public probe {
+ public:
+  explicit held_worker(sluice::io_wq& wq)
+      : probe([this](sluice::work_context&) {
+          started_.count_down();
+          const sluice::blocking_region region;
+          go_.wait();
+        }) {
+    EXPECT_TRUE(wq.submit(*this));
+    started_.wait();
+  }
+  void unblock() { go_.count_down(); }
+
+ private:
+  std::latch started_{1};
+  std::latch go_{1};
 };
 
 // Creates as many threads as it is allowed to, then fails.

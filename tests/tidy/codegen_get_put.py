@@ -1,7 +1,7 @@
 """codegen_get_put: proves on the machine code that get and put are one atomic instruction and a check, no loop.
 
 usage: codegen_get_put.py OBJECT
-The object holds sluice_codegen_get and sluice_codegen_put (src/ref/codegen.cpp). In each there must be exactly one locked
+The object holds sluice_codegen_get and sluice_codegen_put (tests/tidy/codegen_get_put.cpp). In each there must be exactly one locked
 instruction, no compare-exchange, and no cycle in the flow of control. On x86-64 the instruction must not hand out the old
 value either (xadd): the flags say it all.
 """

@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 namespace sluice::detail {
+namespace batch_list_test {
 namespace {
 
 constexpr std::size_t batch = batch_list::batch;
@@ -227,4 +228,5 @@ TEST_F(BatchList, AnyMixLeavesInOrder) {
 }
 
 }  // namespace
+}  // namespace batch_list_test
 }  // namespace sluice::detail

@@ -4,10 +4,13 @@
 #include <algorithm>
 #include <utility>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/memory_device.h"
 
 #include "support/io_helpers.h"
 
+namespace delay_device_test {
 namespace {
 
 using namespace sluice;
@@ -181,3 +184,4 @@ TEST(DelayDevice, TheBlockedOnesDoNotHoldUpTheRest) {
 }
 
 }  // namespace
+}  // namespace delay_device_test

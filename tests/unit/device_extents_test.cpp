@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <random>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/device/delay_device.h"
 #include "sluice/device/file_device.h"
@@ -14,6 +16,7 @@
 
 #include "support/file_helpers.h"
 
+namespace device_extents_test {
 namespace {
 
 using namespace sluice;
@@ -175,3 +178,4 @@ TEST(DeviceExtents, ABlockDeviceIsAllData) {
 }
 
 }  // namespace
+}  // namespace device_extents_test

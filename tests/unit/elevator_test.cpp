@@ -1,6 +1,9 @@
 // elevator: the FIFO that requests wait in, and the elevator `none` on top of it.
 #include "sluice/ioc/elevator.h"
 
+#include <gtest/gtest.h>
+
+namespace elevator_test {
 namespace {
 
 using namespace sluice;
@@ -86,3 +89,4 @@ TEST(NoneElevator, WhatComesAgainGoesBehindTheOthers) {
 }
 
 }  // namespace
+}  // namespace elevator_test

@@ -1,10 +1,13 @@
 // error_device: which operations fail, with what, how often; the rest reach the target.
 #include "sluice/device/error_device.h"
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/memory_device.h"
 
 #include "support/io_helpers.h"
 
+namespace error_device_test {
 namespace {
 
 using namespace sluice;
@@ -171,3 +174,4 @@ TEST(ErrorDevice, TheErrorIsTheAnswerOfTheRequest) {
 }
 
 }  // namespace
+}  // namespace error_device_test

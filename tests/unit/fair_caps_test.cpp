@@ -2,11 +2,14 @@
 // who is capped costs nobody else.
 #include <deque>
 
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/fair_order.h"
 #include "sluice/ioc/rate_gate.h"
 
-#include "support/fair_bench.h"
+#include "bench/workloads/fair_bench.h"
 
+namespace fair_caps_test {
 namespace {
 
 using namespace sluice;
@@ -184,3 +187,4 @@ TEST(FairCaps, NobodyPassesALimit) {
 }
 
 }  // namespace
+}  // namespace fair_caps_test

@@ -4,10 +4,13 @@
 #include <deque>
 #include <numeric>
 
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/fair.h"
 
 #include "support/io_helpers.h"
 
+namespace fair_elevator_test {
 namespace {
 
 using namespace sluice;
@@ -340,3 +343,4 @@ TEST(FairElevator, OrdersARealQueue) {
 }
 
 }  // namespace
+}  // namespace fair_elevator_test

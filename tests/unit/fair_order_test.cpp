@@ -4,8 +4,11 @@
 #include <deque>
 #include <limits>
 
-#include "support/fair_bench.h"
+#include <gtest/gtest.h>
 
+#include "bench/workloads/fair_bench.h"
+
+namespace fair_order_test {
 namespace {
 
 using namespace sluice;
@@ -365,3 +368,4 @@ TEST(FairOrderDeathTest, RefusesWhatItsTableForbids) {
 }
 
 }  // namespace
+}  // namespace fair_order_test

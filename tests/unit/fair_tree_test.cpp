@@ -5,6 +5,9 @@
 #include <map>
 #include <random>
 
+#include <gtest/gtest.h>
+
+namespace fair_tree_test {
 namespace {
 
 using namespace sluice;
@@ -95,3 +98,4 @@ TEST(VirtualTime, GoesOnAcrossTheEndOfAWord) {
 }
 
 }  // namespace
+}  // namespace fair_tree_test

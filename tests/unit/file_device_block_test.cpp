@@ -7,12 +7,15 @@
 #include <algorithm>
 #include <memory>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/device/file_device.h"
 
 #include "support/file_helpers.h"
 #include "support/io_helpers.h"
 
+namespace file_device_block_test {
 namespace {
 
 using namespace sluice;
@@ -175,3 +178,4 @@ INSTANTIATE_TEST_SUITE_P(Both, FileDeviceBlock, ::testing::Values(file_caching::
                          [](const auto& each) { return each.param == file_caching::direct ? "Direct" : "PageCache"; });
 
 }  // namespace
+}  // namespace file_device_block_test

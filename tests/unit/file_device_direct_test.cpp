@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <random>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/device/file_device.h"
 
 #include "support/file_helpers.h"
 #include "support/io_helpers.h"
 
+namespace file_device_direct_test {
 namespace {
 
 using namespace sluice;
@@ -292,3 +295,4 @@ TEST(FileDeviceDirect, TheRealThingMovesBytesBothWays) {
 }
 
 }  // namespace
+}  // namespace file_device_direct_test

@@ -9,11 +9,14 @@
 
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 
 #include "support/file_helpers.h"
 #include "support/io_helpers.h"
 
+namespace file_device_test {
 namespace {
 
 using namespace sluice;
@@ -357,3 +360,4 @@ TEST(FileDevice, TheRealThingMovesBytesBothWays) {
 }
 
 }  // namespace
+}  // namespace file_device_test

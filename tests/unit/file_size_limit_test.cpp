@@ -5,11 +5,14 @@
 
 #include <array>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/file_device.h"
 #include "sluice/identity/wardrobe.h"
 
 #include "support/io_helpers.h"
 
+namespace file_size_limit_test {
 namespace {
 
 using namespace sluice;
@@ -53,3 +56,4 @@ TEST(FileSizeLimit, BindsTheWritesOfWhoWearsIt) {
 }
 
 }  // namespace
+}  // namespace file_size_limit_test

@@ -1,8 +1,11 @@
 // file_table: numbers, one thread. Lookups that race are in tests/race and tests/stress.
 #include "sluice/device/file_table.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace file_table_test {
 namespace {
 
 using namespace sluice;
@@ -115,3 +118,4 @@ TEST(FileTable, ItsEndClosesWhatIsInIt) {
 }
 
 }  // namespace
+}  // namespace file_table_test

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 namespace sluice {
+namespace gate_test {
 namespace {
 
 class Gate : public testing::TestWithParam<gate_width> {
@@ -194,4 +195,5 @@ TEST(GateDeathTest, NoPassesOrTooManyAtOnceDie) {
 }
 
 }  // namespace
+}  // namespace gate_test
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 namespace sluice::detail {
+namespace graded_list_test {
 namespace {
 
 struct numbered : work {
@@ -176,4 +177,5 @@ TEST_F(GradedList, AnInboxIsAppendedOldestFirst) {
 }
 
 }  // namespace
+}  // namespace graded_list_test
 }  // namespace sluice::detail

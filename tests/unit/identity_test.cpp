@@ -14,6 +14,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace identity_test {
 namespace {
 
 ref<const identity> built(const identity_builder& builder) {
@@ -292,4 +293,5 @@ TEST(IdentityProbe, AnOrdinaryUserHearsWhatIsMissing) {
 }
 
 }  // namespace
+}  // namespace identity_test
 }  // namespace sluice

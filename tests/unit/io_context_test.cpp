@@ -1,8 +1,11 @@
 // io_context: what each of the three counters does, one thread; and the rules of a priority.
 #include "sluice/ioc/io_context.h"
 
+#include <gtest/gtest.h>
+
 #include "sluice/identity/credentials.h"
 
+namespace io_context_test {
 namespace {
 
 using namespace sluice;
@@ -130,3 +133,4 @@ TEST(IoContext, LimitsStartUnsetAndAreKeptWhole) {
 }
 
 }  // namespace
+}  // namespace io_context_test

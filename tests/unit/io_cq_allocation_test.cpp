@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <new>
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 #include "support/own_new.h"
 

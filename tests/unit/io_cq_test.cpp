@@ -2,8 +2,11 @@
 // tests/race.
 #include "sluice/ioc/io_cq.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace io_cq_test {
 namespace {
 
 using namespace sluice;
@@ -167,3 +170,4 @@ TEST(IoCqDeathTest, AQueueWithPairsMustBeStoppedBeforeItGoes) {
 }
 
 }  // namespace
+}  // namespace io_cq_test

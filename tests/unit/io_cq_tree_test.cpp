@@ -5,6 +5,8 @@
 #include <map>
 #include <random>
 
+#include <gtest/gtest.h>
+
 #include "sluice/ioc/io_cq_links.h"
 
 namespace {

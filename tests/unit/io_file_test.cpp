@@ -3,10 +3,13 @@
 
 #include <cstring>
 
+#include <gtest/gtest.h>
+
 #include "sluice/io/file.h"
 
 #include "support/io_helpers.h"
 
+namespace io_file_test {
 namespace {
 
 using namespace sluice;
@@ -160,3 +163,4 @@ TEST(IoFile, MovingTakesTheOpeningAlong) {
 }
 
 }  // namespace
+}  // namespace io_file_test

@@ -11,6 +11,8 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
@@ -18,6 +20,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace io_wq_cancel_blocked_test {
 namespace {
 
 using test::make_wq;
@@ -216,4 +219,5 @@ TEST(IoWqCancelBlocked, StopTakesBlockedReadsBack) {
 }
 
 }  // namespace
+}  // namespace io_wq_cancel_blocked_test
 }  // namespace sluice

@@ -8,6 +8,8 @@
 #include <functional>
 #include <utility>
 
+#include <gtest/gtest.h>
+
 #include "sluice/identity/identity.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
@@ -16,6 +18,7 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace io_wq_identity_test {
 namespace {
 
 using test::make_wq;
@@ -223,4 +226,5 @@ TEST(IoWqIdentity, ARescuerThatBreaksIsReplaced) {
 }
 
 }  // namespace
+}  // namespace io_wq_identity_test
 }  // namespace sluice

@@ -8,6 +8,8 @@
 #include <latch>
 #include <new>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
@@ -16,9 +18,11 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace io_wq_invariants_test {
 namespace {
 
 using namespace std::chrono_literals;
+using test::held_worker;
 using test::make_wq;
 using test::probe;
 
@@ -299,15 +303,7 @@ TEST(IoWqInvariants, ConcurrentWorkStartsASecondWorker) {
 // C7 C1: of two cancels of one pending work exactly one is told that it cancelled it.
 TEST(IoWqInvariants, OneOfTwoCancelsWins) {
   const auto wq = make_wq({.max_bound = 1});
-  std::latch go(1);
-  std::latch started(1);
-  probe blocker([&](work_context&) {
-    started.count_down();
-    const blocking_region region;
-    go.wait();
-  });
-  ASSERT_TRUE(wq->submit(blocker));
-  started.wait();
+  held_worker blocker(*wq);
   std::barrier together(2);
   work_handle handle;
   cancel_result theirs = cancel_result::not_found;
@@ -329,7 +325,7 @@ TEST(IoWqInvariants, OneOfTwoCancelsWins) {
     EXPECT_TRUE(victim.was_cancelled());
     EXPECT_EQ(victim.runs() + victim.releases(), 2);
   }
-  go.count_down();
+  blocker.unblock();
   other.join();
   wq->stop(stop_policy::run_queued);
 }
@@ -369,7 +365,7 @@ TEST(IoWqInvariants, OneOfAHandleAnOwnerAndAWorkerWins) {
 TEST(IoWqInvariants, OnlyTheLastUserDestroys) {
   auto mine = make_wq({.name = "last"});
   {
-    const ref<io_wq> another = mine;
+    const ref<io_wq> another = mine;  // NOLINT(performance-unnecessary-copy-initialization): the copy is what is tested
   }
   probe still;
   ASSERT_TRUE(mine->submit(still));
@@ -419,4 +415,5 @@ TEST(IoWqInvariants, TheLastOfManyUsersLeavesNothingBehind) {
 }
 
 }  // namespace
+}  // namespace io_wq_invariants_test
 }  // namespace sluice

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/clock.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"

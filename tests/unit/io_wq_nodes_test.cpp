@@ -8,12 +8,15 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
 
 #include "support/wq_probe.h"
 
+namespace io_wq_nodes_test {
 namespace {
 
 using namespace sluice;
@@ -165,3 +168,4 @@ TEST(IoWqNodes, ASpanOfKeyedWorksIsAcceptedInOrder) {
 }
 
 }  // namespace
+}  // namespace io_wq_nodes_test

@@ -11,12 +11,15 @@
 #include <thread>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/park.h"
 #include "sluice/wq/io_wq.h"
 
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace io_wq_priority_test {
 namespace {
 
 using test::make_wq;
@@ -176,4 +179,5 @@ TEST(IoWqPriority, AWaitIsMeasuredWholeThoughOthersAreTakenBack) {
 }
 
 }  // namespace
+}  // namespace io_wq_priority_test
 }  // namespace sluice

@@ -10,6 +10,8 @@
 #include <latch>
 #include <semaphore>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
@@ -17,10 +19,12 @@
 #include "support/wq_probe.h"
 
 namespace sluice {
+namespace io_wq_test {
 namespace {
 
 using namespace std::chrono_literals;
 using test::failing_threads;
+using test::held_worker;
 using test::make_wq;
 using test::probe;
 
@@ -397,15 +401,7 @@ TEST(IoWq, DeadlineCancelsAPendingWork) {
 // W6 X3: refused works stay untouched: full queue, then after stop.
 TEST(IoWq, RefusedWorkIsUntouched) {
   const auto wq = make_wq({.max_bound = 1, .queue_limit = 2});
-  std::latch go(1);
-  std::latch started(1);
-  probe blocker([&](work_context&) {
-    started.count_down();
-    const blocking_region region;
-    go.wait();
-  });
-  ASSERT_TRUE(wq->submit(blocker));
-  started.wait();
+  held_worker blocker(*wq);
   probe a;
   probe b;
   probe c;
@@ -414,7 +410,7 @@ TEST(IoWq, RefusedWorkIsUntouched) {
   ASSERT_TRUE(accepted);
   EXPECT_EQ(*accepted, 2U);
   EXPECT_EQ(wq->submit(c).error().value(), EAGAIN);
-  go.count_down();
+  blocker.unblock();
   wq->stop(stop_policy::run_queued);
   EXPECT_EQ(wq->submit(c).error().value(), ESHUTDOWN);
   EXPECT_EQ(c.runs() + c.releases(), 0);
@@ -422,22 +418,14 @@ TEST(IoWq, RefusedWorkIsUntouched) {
 
 TEST(IoWq, FullQueueMayRunInline) {
   const auto wq = make_wq({.max_bound = 1, .queue_limit = 1, .full = when_full::run_inline});
-  std::latch go(1);
-  std::latch started(1);
-  probe blocker([&](work_context&) {
-    started.count_down();
-    const blocking_region region;
-    go.wait();
-  });
-  ASSERT_TRUE(wq->submit(blocker));
-  started.wait();
+  held_worker blocker(*wq);
   probe queued;
   probe here;
   ASSERT_TRUE(wq->submit(queued));
   ASSERT_TRUE(wq->submit(here));
   EXPECT_EQ(here.ran_on(), std::this_thread::get_id());
   EXPECT_EQ(here.releases(), 1);
-  go.count_down();
+  blocker.unblock();
   wq->stop(stop_policy::run_queued);
 }
 
@@ -686,4 +674,5 @@ TEST(IoWq, MixedLoadFromSeveralThreads) {
 }
 
 }  // namespace
+}  // namespace io_wq_test
 }  // namespace sluice

@@ -11,6 +11,7 @@
 #include "sluice/ref/ref.h"
 
 namespace sluice {
+namespace kref_test {
 namespace {
 
 struct count_release;
@@ -152,4 +153,5 @@ TEST(KrefDeathTest, DestructionWhileOthersHoldACountDies) {
 #endif
 
 }  // namespace
+}  // namespace kref_test
 }  // namespace sluice

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace memory_device_test {
 namespace {
 
 using namespace sluice;
@@ -78,3 +81,4 @@ TEST(MemoryDevice, RefusesSenselessSizesAndWritersOfReadOnly) {
 }
 
 }  // namespace
+}  // namespace memory_device_test

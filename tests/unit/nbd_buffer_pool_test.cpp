@@ -7,6 +7,7 @@
 #include "nbd/buffer_pool.h"
 
 namespace sluice::nbd {
+namespace nbd_buffer_pool_test {
 namespace {
 
 TEST(BufferPool, ABufferHasRoomAndIsPageAligned) {
@@ -42,4 +43,5 @@ TEST(BufferPool, KeepsNoMoreThanItsLimit) {
 }
 
 }  // namespace
+}  // namespace nbd_buffer_pool_test
 }  // namespace sluice::nbd

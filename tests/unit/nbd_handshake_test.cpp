@@ -12,6 +12,7 @@
 #include "nbd/handshake.h"
 
 namespace sluice::nbd {
+namespace nbd_handshake_test {
 namespace {
 
 using bytes = std::vector<std::byte>;
@@ -281,4 +282,5 @@ TEST(NbdStrings, Utf8WithoutNul) {
 }
 
 }  // namespace
+}  // namespace nbd_handshake_test
 }  // namespace sluice::nbd

@@ -6,6 +6,7 @@
 #include "nbd/wire.h"
 
 namespace sluice::nbd {
+namespace nbd_wire_test {
 namespace {
 
 constexpr std::byte operator""_b(unsigned long long value) {
@@ -44,4 +45,5 @@ TEST(NbdWire, ErrnoBecomesOneOfTheProtocolsErrors) {
 }
 
 }  // namespace
+}  // namespace nbd_wire_test
 }  // namespace sluice::nbd

@@ -3,10 +3,13 @@
 
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/file_device.h"
 
 #include "support/file_helpers.h"
 
+namespace nowait_test {
 namespace {
 
 using namespace sluice;
@@ -264,3 +267,4 @@ TEST(Nowait, TheProcessListsWhatItKnows) {
 }
 
 }  // namespace
+}  // namespace nowait_test

@@ -3,8 +3,11 @@
 
 #include <algorithm>
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace null_device_test {
 namespace {
 
 using namespace sluice;
@@ -46,3 +49,4 @@ TEST(NullDevice, RefusesSizeZeroAndWritersOfReadOnly) {
 }
 
 }  // namespace
+}  // namespace null_device_test

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <new>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/file_device.h"
 #include "sluice/device/memory_device.h"
 

@@ -1,8 +1,11 @@
 // open_file: what is refused at the edge, what goes inline and what to a worker, and close with operations under way.
 #include "sluice/device/open_file.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace open_file_test {
 namespace {
 
 using namespace sluice;
@@ -198,3 +201,4 @@ TEST(OpenFile, AFailedSubmitIsNoOperation) {
 }
 
 }  // namespace
+}  // namespace open_file_test

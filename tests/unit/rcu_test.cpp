@@ -23,6 +23,7 @@
 #include "sluice/ref/ref.h"
 
 namespace sluice {
+namespace rcu_test {
 namespace {
 
 // ---- The synopsis: [rcu.syn], [saferecl.rcu.base], [saferecl.rcu.domain] ----
@@ -408,4 +409,5 @@ TEST_F(RcuDeathTest, BarrierInADeleterDies) {
 }
 
 }  // namespace
+}  // namespace rcu_test
 }  // namespace sluice

@@ -12,6 +12,7 @@
 #include "sluice/ref/kref.h"
 
 namespace sluice {
+namespace ref_test {
 namespace {
 
 class base : public kref<base> {
@@ -135,7 +136,7 @@ TEST(Ref, ConvertsToTheBase) {
 TEST(Ref, ComparesAndHashesByAddress) {
   int ends = 0;
   const ref<base> one = make_ref<base>(ends);
-  const ref<base> same = one;
+  const ref<base> same = one;  // NOLINT(performance-unnecessary-copy-initialization): the copy is what is tested
   const ref<base> other = make_ref<base>(ends);
   EXPECT_EQ(one, same);
   EXPECT_NE(one, other);
@@ -148,4 +149,5 @@ TEST(Ref, ComparesAndHashesByAddress) {
 }
 
 }  // namespace
+}  // namespace ref_test
 }  // namespace sluice

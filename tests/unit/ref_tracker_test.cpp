@@ -11,6 +11,7 @@
 #include "sluice/ref/ref.h"
 
 namespace sluice {
+namespace ref_tracker_test {
 namespace {
 
 struct held : kref<held> {};
@@ -78,4 +79,5 @@ TEST(RefTracker, OffCostsNothing) {
 #endif
 
 }  // namespace
+}  // namespace ref_tracker_test
 }  // namespace sluice

@@ -14,6 +14,7 @@
 #include "sluice/ref/spin_lock.h"
 
 namespace sluice {
+namespace refcount_test {
 namespace {
 
 std::vector<refcount_fault_report> recorded;
@@ -287,4 +288,5 @@ TEST(RefcountDeathTest, StepsBeyondTheLimitDie) {
 }
 
 }  // namespace
+}  // namespace refcount_test
 }  // namespace sluice

@@ -2,8 +2,11 @@
 // requests; the clock is the test's own where time matters.
 #include <semaphore>
 
+#include <gtest/gtest.h>
+
 #include "support/queue_helpers.h"
 
+namespace request_queue_flow_test {
 namespace {
 
 using namespace sluice;
@@ -296,3 +299,4 @@ TEST(RequestQueueFlow, EachContextsUseIsCounted) {
 }
 
 }  // namespace
+}  // namespace request_queue_flow_test

@@ -4,8 +4,11 @@
 
 #include <semaphore>
 
+#include <gtest/gtest.h>
+
 #include "support/queue_helpers.h"
 
+namespace request_queue_life_test {
 namespace {
 
 using namespace sluice;
@@ -358,3 +361,4 @@ TEST(RequestQueueLifeDeathTest, UnfreezeAndUnquiesceNeedTheirPartner) {
 }
 
 }  // namespace
+}  // namespace request_queue_life_test

@@ -2,8 +2,11 @@
 // closures that a gate holds on the worker; all waiting is for events, none for time.
 #include "sluice/ioc/request_queue.h"
 
+#include <gtest/gtest.h>
+
 #include "support/io_helpers.h"
 
+namespace request_queue_test {
 namespace {
 
 using namespace sluice;
@@ -282,3 +285,4 @@ TEST(SlotCounter, CountsAloneUntilFrozenThenUnderTheLockOnly) {
 }
 
 }  // namespace
+}  // namespace request_queue_test

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 namespace sluice::detail {
+namespace run_list_test {
 namespace {
 
 struct numbered : work {
@@ -127,4 +128,5 @@ TEST_F(RunList, WhatComesBackGoesFirst) {
 }
 
 }  // namespace
+}  // namespace run_list_test
 }  // namespace sluice::detail

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <tuple>
 
+#include <gtest/gtest.h>
+
 #include "sluice/device/delay_device.h"
 #include "sluice/device/error_device.h"
 #include "sluice/device/memory_device.h"
@@ -11,6 +13,7 @@
 
 #include "support/io_helpers.h"
 
+namespace switchable_device_test {
 namespace {
 
 using namespace sluice;
@@ -185,3 +188,4 @@ TEST(SwitchableDevice, AReadOnlySwitchTakesReadOnlyTargets) {
 }
 
 }  // namespace
+}  // namespace switchable_device_test

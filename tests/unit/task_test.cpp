@@ -1,6 +1,9 @@
 // task: who gets which io_context, and when nobody does. Two real tasks, one thread; the races are in tests/race.
 #include "sluice/ioc/task.h"
 
+#include <gtest/gtest.h>
+
+namespace task_test {
 namespace {
 
 using namespace sluice;
@@ -210,3 +213,4 @@ TEST(Task, NoMemoryIsReportedAndNothingIsInstalled) {
 }
 
 }  // namespace
+}  // namespace task_test

@@ -14,6 +14,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace wardrobe_faults_test {
 namespace {
 
 using test::unruly_calls;
@@ -197,4 +198,5 @@ TEST(WardrobeFaults, I3_I6_AControlGroup) {
 }
 
 }  // namespace
+}  // namespace wardrobe_faults_test
 }  // namespace sluice

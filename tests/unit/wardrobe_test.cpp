@@ -13,6 +13,7 @@
 #include "support/identity_helpers.h"
 
 namespace sluice {
+namespace wardrobe_test {
 namespace {
 
 ref<const identity> built(const identity_builder& builder) {
@@ -368,4 +369,5 @@ TEST(WardrobeDeathTest, BelongsToOneThread) {
 }
 
 }  // namespace
+}  // namespace wardrobe_test
 }  // namespace sluice

@@ -4,8 +4,11 @@
 
 #include <semaphore>
 
+#include <gtest/gtest.h>
+
 #include "sluice/base/mutex.h"
 
+namespace wq_timer_test {
 namespace {
 
 using namespace sluice;
@@ -215,3 +218,4 @@ TEST(WqTimerDeathTest, AnArmedOneMustNotGo) {
 }
 
 }  // namespace
+}  // namespace wq_timer_test

@@ -20,6 +20,19 @@ agents bit(unsigned index) noexcept {
   return agents{1} << index;
 }
 
+// A few bits are set, and the baseline x86-64 has no instruction for std::popcount: it would be a call at every step.
+std::uint32_t count(agents set) noexcept {
+  std::uint32_t found = 0;
+  for (; set != 0; set &= set - 1) {
+    ++found;
+  }
+  return found;
+}
+
+bool has_one_bit(agents set) noexcept {
+  return set != 0 && (set & (set - 1)) == 0;
+}
+
 }  // namespace
 
 std::uint64_t chooser::next_random() noexcept {
@@ -160,7 +173,7 @@ unsigned chooser::pick(agents enabled, unsigned current) {
     enabled &= ~fibers_only | bit(current);
   }
   ++steps_;
-  if (std::has_single_bit(enabled)) {
+  if (has_one_bit(enabled)) {
     return static_cast<unsigned>(std::countr_zero(enabled));
   }
   const unsigned chosen = source_ == source::seed ? pick_random(enabled, current) : pick_in_tree(enabled, current);
@@ -174,7 +187,7 @@ unsigned chooser::pick_random(agents enabled, unsigned current) {
   const agents extras = enabled & ~fibers_and_buffers;
   const agents core = enabled & fibers_and_buffers;
   if (core == 0 || (extras != 0 && below(8) == 0)) {
-    return nth_bit(extras, below(static_cast<std::uint32_t>(std::popcount(extras))));
+    return nth_bit(extras, below(count(extras)));
   }
   if (temper_ == temper::priorities) {
     return pick_by_priority(core, current);
@@ -182,7 +195,7 @@ unsigned chooser::pick_random(agents enabled, unsigned current) {
   if (temper_ == temper::sticky && (core & bit(current)) != 0 && below(stickiness_) != 0) {
     return current;
   }
-  return nth_bit(core, below(static_cast<std::uint32_t>(std::popcount(core))));
+  return nth_bit(core, below(count(core)));
 }
 
 unsigned chooser::pick_by_priority(agents enabled, unsigned current) {
@@ -203,7 +216,7 @@ unsigned chooser::pick_by_priority(agents enabled, unsigned current) {
 
 unsigned chooser::pick_in_tree(agents enabled, unsigned current) {
   // The current fiber first, so that the first path is the one without preemptions.
-  const std::uint32_t taken = decide(static_cast<std::uint32_t>(std::popcount(enabled)));
+  const std::uint32_t taken = decide(count(enabled));
   if ((enabled & bit(current)) == 0) {
     return nth_bit(enabled, taken);
   }

@@ -21,8 +21,7 @@ namespace {
 // Untouched pages cost nothing; instrumented frames and text formatting need room.
 constexpr std::size_t stack_size = 256 * 1024;
 
-// Who left last, and who is entered: a fresh stack has no frame in which to keep them.
-thread_local constinit fiber* leaving = nullptr;
+// The fiber that is entered: a fresh stack has no frame in which to keep it.
 thread_local constinit fiber* entering = nullptr;
 
 }  // namespace
@@ -40,15 +39,8 @@ fiber::fiber(entry body, void* argument) : body_(body), argument_(argument) {
   SLUICE_CHECK(::mprotect(mapping_, guard, PROT_NONE) == 0);
   stack_bottom_ = static_cast<char*>(mapping_) + guard;
   stack_bytes_ = stack_size;
-  SLUICE_CHECK(::getcontext(&context_) == 0);
-  context_.uc_stack.ss_sp = static_cast<char*>(mapping_) + guard;
-  context_.uc_stack.ss_size = stack_size;
-  context_.uc_link = nullptr;
-  ::makecontext(&context_, &fiber::trampoline, 0);
-  // AddressSanitizer's swapcontext would wipe what it knows about the frames of a stack that it finds here; the switch
-  // itself does not read these fields.
-  context_.uc_stack.ss_sp = nullptr;
-  context_.uc_stack.ss_size = 0;
+  context_ = boost::context::detail::make_fcontext(static_cast<char*>(mapping_) + guard + stack_size, stack_size,
+                                                   &fiber::trampoline);
 #if defined(RACE_TSAN)
   tsan_fiber_ = __tsan_create_fiber(0);
 #endif
@@ -80,7 +72,6 @@ void fiber::pin() noexcept {
 __attribute__((no_sanitize("thread")))
 #endif
 void fiber::switch_between(fiber& from, fiber& to) noexcept {
-  leaving = &from;
   entering = &to;
 #if defined(RACE_ASAN)
   __sanitizer_start_switch_fiber(&from.fake_stack_, to.stack_bottom_, to.stack_bytes_);
@@ -88,21 +79,28 @@ void fiber::switch_between(fiber& from, fiber& to) noexcept {
 #if defined(RACE_TSAN)
   __tsan_switch_to_fiber(to.tsan_fiber_, 0);
 #endif
-  ::swapcontext(&from.context_, &to.context_);
+  const boost::context::detail::transfer_t back = boost::context::detail::jump_fcontext(to.context_, &from);
 #if defined(RACE_ASAN)
   // The bounds of the stack that was left: this is how those of the OS thread's own stack become known.
-  fiber& before = *leaving;
+  auto& before = *static_cast<fiber*>(back.data);
   __sanitizer_finish_switch_fiber(from.fake_stack_, &before.stack_bottom_, &before.stack_bytes_);
 #endif
+  arrived(back);
 }
 
-void fiber::trampoline() {
+void fiber::arrived(boost::context::detail::transfer_t from) noexcept {
+  static_cast<fiber*>(from.data)->context_ = from.fctx;
+}
+
+void fiber::trampoline(boost::context::detail::transfer_t from) {
 #if defined(RACE_ASAN)
-  __sanitizer_finish_switch_fiber(nullptr, &leaving->stack_bottom_, &leaving->stack_bytes_);
+  auto& before = *static_cast<fiber*>(from.data);
+  __sanitizer_finish_switch_fiber(nullptr, &before.stack_bottom_, &before.stack_bytes_);
 #endif
+  arrived(from);
   fiber& self = *entering;
   self.body_(self.argument_);
-  SLUICE_CHECK(false, "a fiber's body never returns");
+  SLUICE_CHECK(false, "a fiber's body returned: it must switch to another fiber instead");
 }
 
 }  // namespace race::detail

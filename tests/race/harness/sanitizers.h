@@ -1,5 +1,6 @@
-// sanitizers: which of them this is built with, whichever compiler says it in its way. RACE_ASAN and RACE_TSAN are
-// defined or not.
+// sanitizers: which of them the program is built with, whichever way the compiler tells. RACE_ASAN and RACE_TSAN are defined
+// or not. SLUICE_TSAN is set for the whole build: the harness itself is not instrumented (CMakeLists.txt), and still announces
+// its fibers to ThreadSanitizer's runtime.
 #pragma once
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -10,7 +11,7 @@
 #endif
 #endif
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__) || defined(SLUICE_TSAN)
 #define RACE_TSAN 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
