@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""summary.py REPORTS STAGE=STATUS…
+"""summary.py [--budget SECONDS] REPORTS STAGE=STATUS=SECONDS…
 
 Reads one JUnit file per stage (REPORTS/STAGE.xml), prints what failed with the command that runs it again, what was
-skipped and why, and as the last line the count. A stage that ended with a STATUS other than 0, or ran nothing, counts
-as a failure even if no test of it did. Ends with 1 if anything failed.
+skipped and why, how long each stage took, and as the last line the count. A stage that ended with a STATUS other than 0,
+or ran nothing, counts as a failure even if no test of it did. Exceeding the budget is a warning. Exits with 1 if anything
+failed.
 """
 
+import argparse
 import re
 import sys
 import xml.etree.ElementTree as xml
@@ -62,19 +64,34 @@ def judge(stage: str, status: int, cases: list[xml.Element], lines: dict[str, li
     return count
 
 
+def over_budget(seconds: int, budget: int) -> str | None:
+    """The warning, if all stages together took longer than they should."""
+    if not budget or seconds <= budget:
+        return None
+    return f"warning: all stages took {seconds} s; the budget is {budget} s (CONTRIBUTING.md): find what became slower"
+
+
 def main() -> int:
-    reports = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=int, default=0, help="seconds of all stages beyond which a warning is printed")
+    parser.add_argument("reports", type=Path)
+    parser.add_argument("outcome", nargs="+", metavar="STAGE=STATUS=SECONDS")
+    arguments = parser.parse_args()
     total: Counter[str] = Counter()
     lines: dict[str, list[str]] = {"failed": [], "skipped": []}
+    whole = 0
     print()
-    for argument in sys.argv[2:]:
-        stage, _, status = argument.partition("=")
-        count = judge(stage, int(status), read(reports / f"{stage}.xml"), lines)
-        print(f"{stage}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    for outcome_of_stage in arguments.outcome:
+        stage, status, seconds = outcome_of_stage.split("=")
+        whole += int(seconds)
+        count = judge(stage, int(status), read(arguments.reports / f"{stage}.xml"), lines)
+        print(f"{stage}: {count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped, {seconds} s")
         total += count
     for result, entries in lines.items():
         if entries:
             print(f"\n{result}:", *entries, sep="\n")
+    if warning := over_budget(whole, arguments.budget):
+        print(f"\n{warning}")
     skipped = f", {total['skipped']} skipped" if total["skipped"] else ""
     print(f"\n{total['passed']} passed, {total['failed']} failed{skipped}", flush=True)
     return 1 if total["failed"] else 0

@@ -150,6 +150,20 @@ def contract(source: Source) -> Iterator[Finding]:
             yield source.finding("contract", 1, f"the first line is not `// {stem}: …`")
 
 
+def test_code(source: Source) -> Iterator[Finding]:
+    """Test code in the product or in the benches."""
+    if source.parts[0] not in ("include", "src", "nbd", "cli", "bench"):
+        return
+    if PurePosixPath(source.path).name == "CMakeLists.txt":
+        pattern = r"\badd_test\b|\bgtest_\w+|\bSLUICE_TESTS\b|/tests\b"
+        yield from _each_match("test_code", source, pattern, "{}: tests are defined below tests/", source.text)
+    elif source.is_cpp:
+        for match in INCLUDE.finditer(source.text):
+            if match.group(2).split("/")[0] in ("gtest", "gmock", "tests", "support", "race", "unit", "stress"):
+                line = source.line_of(match.start(2))
+                yield source.finding("test_code", line, f"includes {match.group(2)}: code shared with tests is not the tests'")
+
+
 def machine_path(source: Source) -> Iterator[Finding]:
     """A path of somebody's machine."""
     pattern = r"(?<![\w.~$}/-])/(?:wo" + r"rk|ro" + r"ot|home/\w+)/|/tm" + r"p/b-"
@@ -171,5 +185,6 @@ RULES: dict[str, Callable[[Source], Iterator[Finding]]] = {
     "sleep_in_test": sleep_in_test,
     "pragma_once": pragma_once,
     "contract": contract,
+    "test_code": test_code,
     "machine_path": machine_path,
 }
