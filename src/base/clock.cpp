@@ -1,5 +1,7 @@
 #include "sluice/base/clock.h"
 
+#include "sluice/base/immortal.h"
+
 namespace sluice {
 namespace {
 
@@ -12,8 +14,8 @@ class system_clock_seam final : public clock_seam {
 
 clock_seam& clock_seam::real() noexcept {
   // Never destroyed: threads that end late may still read the time.
-  static clock_seam& instance = *new system_clock_seam;
-  return instance;
+  static immortal<system_clock_seam> instance;
+  return *instance;
 }
 
 }  // namespace sluice

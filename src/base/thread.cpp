@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sluice/base/check.h"
+#include "sluice/base/immortal.h"
 
 namespace sluice {
 namespace {
@@ -83,8 +84,8 @@ void named_thread::join() noexcept {
 }
 
 thread_seam& thread_seam::real() noexcept {
-  static thread_seam& instance = *new system_thread_seam;  // never destroyed: may be used by late threads
-  return instance;
+  static immortal<system_thread_seam> instance;
+  return *instance;
 }
 
 }  // namespace sluice

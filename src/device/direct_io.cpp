@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 
+#include "sluice/base/immortal.h"
 #include "sluice/identity/identity.h"
 
 namespace sluice::detail {
@@ -65,8 +66,8 @@ result<direct_alignment> learn_alignment(file_seam& system, int fd, const struct
 }
 
 block_ranges& direct_io::ranges() noexcept {
-  static block_ranges& all = *new block_ranges;  // never destroyed: works may run late in the process
-  return all;
+  static immortal<block_ranges> all;
+  return *all;
 }
 
 direct_io::direct_io(const direct_file& file, file_seam& system) noexcept

@@ -8,6 +8,8 @@
 
 #include <cerrno>
 
+#include "sluice/base/immortal.h"
+
 namespace sluice {
 namespace {
 
@@ -66,8 +68,8 @@ class real_file_seam final : public file_seam {
 
 file_seam& file_seam::real() noexcept {
   // Never destroyed: threads that still run at exit may use it. Holds nothing.
-  static file_seam& seam = *new real_file_seam;
-  return seam;
+  static immortal<real_file_seam> seam;
+  return *seam;
 }
 
 }  // namespace sluice

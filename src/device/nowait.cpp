@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <new>
 
+#include "sluice/base/immortal.h"
+
 namespace sluice {
 
 const char* to_string(nowait_state state) noexcept {
@@ -114,8 +116,8 @@ nowait_figures nowait_lane::figures() const noexcept {
 }
 
 nowait_table& nowait_table::process() noexcept {
-  static nowait_table& table = *new nowait_table;  // never destroyed: a device may end late
-  return table;
+  static immortal<nowait_table> table;
+  return *table;
 }
 
 ref<nowait_record> nowait_table::of(std::uint64_t device) noexcept {

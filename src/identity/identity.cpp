@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "sluice/base/immortal.h"
+
 #include "identity_table.h"
 
 namespace sluice {
@@ -60,14 +62,14 @@ bool operator==(const identity_fields& a, const identity_fields& b) noexcept {
 }
 
 identity_table& identity_table::instance() noexcept {
-  static identity_table& table = *new identity_table;
-  return table;
+  static immortal<identity_table> table;
+  return *table;
 }
 
 const identity& identity_table::neutral() noexcept {
   // Its first count is never put. Not in the table: nobody looks for it there.
-  static const identity& value = *new identity(identity_fields{});
-  return value;
+  static immortal<identity> value{identity_fields{}};
+  return *value;
 }
 
 ref<const identity> identity_table::find_locked(std::size_t hash, const identity_fields& fields) const {

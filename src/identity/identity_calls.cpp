@@ -10,6 +10,8 @@
 
 #include <array>
 
+#include "sluice/base/immortal.h"
+
 namespace sluice {
 namespace {
 
@@ -103,8 +105,8 @@ class real_calls final : public identity_calls {
 
 identity_calls& identity_calls::real() noexcept {
   // Never destroyed: threads that still run at exit may use it. Holds nothing.
-  static identity_calls& calls = *new real_calls;
-  return calls;
+  static immortal<real_calls> calls;
+  return *calls;
 }
 
 const char* to_string(capability one) noexcept {

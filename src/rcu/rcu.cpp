@@ -28,6 +28,7 @@
 
 #include "sluice/base/check.h"
 #include "sluice/base/clock.h"
+#include "sluice/base/immortal.h"
 #include "sluice/base/mutex.h"
 #include "sluice/base/park.h"
 
@@ -84,8 +85,9 @@ struct barrier_node {
 class reclaimer {
  public:
   static reclaimer& instance() noexcept {
-    static reclaimer& only = *new reclaimer;  // never destroyed: objects may be retired until the very end
-    return only;
+    // Retiring cannot fail, and the first object may be retired when the process has no memory left.
+    static immortal<reclaimer> only;
+    return *only;
   }
 
   void retire(detail::rcu_node& node) noexcept {
@@ -142,6 +144,7 @@ class reclaimer {
   }
 
  private:
+  friend class immortal<reclaimer>;
   enum class role : std::uint8_t { none, running, stopping, helping };
 
   reclaimer() noexcept {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 
+#include "sluice/base/immortal.h"
 #include "sluice/base/mutex.h"
 
 namespace sluice::detail {
@@ -40,8 +41,8 @@ struct shard {
 
 shard& shard_of(const void* key) noexcept {
   // Never destroyed: refs in other statics end after us.
-  static auto& shards = *new std::array<shard, shard_count>;
-  return shards[(reinterpret_cast<std::uintptr_t>(key) >> 6U) % shard_count];
+  static immortal<std::array<shard, shard_count>> shards;
+  return (*shards)[(reinterpret_cast<std::uintptr_t>(key) >> 6U) % shard_count];
 }
 
 void print(const ref_holder& holder) noexcept {

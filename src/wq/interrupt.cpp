@@ -1,11 +1,13 @@
 #include "interrupt.h"
 
+#include <atomic>
 #include <csignal>
 #include <ctime>
 #include <map>
 #include <utility>
 
 #include "sluice/base/check.h"
+#include "sluice/base/immortal.h"
 #include "sluice/base/mutex.h"
 
 namespace sluice::detail {
@@ -24,11 +26,18 @@ struct registry {
 };
 
 registry& the_registry() noexcept {
-  static registry& instance = *new registry;  // never destroyed: a wq may end late
-  return instance;
+  static immortal<registry> instance;
+  return *instance;
 }
 
-void on_interrupt(int) noexcept {}
+// Of the calling thread. Read by the handler: it needs no construction and no destruction.
+thread_local constinit interrupt_mark* mark_of_thread = nullptr;
+
+void on_interrupt(int) noexcept {
+  if (mark_of_thread != nullptr) {
+    mark_of_thread->store(false, std::memory_order_relaxed);  // relaxed: only says that the next one may be sent
+  }
+}
 
 sigset_t only(int number) noexcept {
   sigset_t set;
@@ -76,7 +85,8 @@ interrupt_signal::~interrupt_signal() {
   }
 }
 
-void interrupt_signal::admit() noexcept {
+void interrupt_signal::admit(interrupt_mark& mark) noexcept {
+  mark_of_thread = &mark;
   const sigset_t set = only(number_);
   SLUICE_CHECK(::pthread_sigmask(SIG_UNBLOCK, &set, nullptr) == 0);
 }
@@ -91,9 +101,9 @@ void interrupt_signal::consume() noexcept {
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
-void interrupt_signal::send(pthread_t thread) noexcept {
-  // EAGAIN (the queue of real-time signals is full) is made good by the next repetition.
-  static_cast<void>(::pthread_kill(thread, number_));
+bool interrupt_signal::send(pthread_t thread) noexcept {
+  // EAGAIN: the queue of real-time signals is full. The next repetition makes up for it.
+  return ::pthread_kill(thread, number_) == 0;
 }
 
 }  // namespace sluice::detail

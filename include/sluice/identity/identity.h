@@ -40,6 +40,7 @@
 #include <utility>
 
 #include "sluice/base/error.h"
+#include "sluice/base/immortal.h"
 #include "sluice/base/ioprio.h"
 #include "sluice/identity/cgroup.h"
 #include "sluice/identity/credentials.h"
@@ -133,6 +134,7 @@ class identity : public kref<identity, identity_release> {
   [[nodiscard]] std::string_view audit() const noexcept { return fields_.audit; }
 
  private:
+  friend class immortal<identity>;
   friend struct identity_release;
   friend class identity_table;
 
