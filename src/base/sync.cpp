@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <ctime>
 
@@ -12,8 +13,10 @@ namespace {
 
 static_assert(sizeof(std::atomic<std::uint32_t>) == sizeof(std::uint32_t), "a futex is a bare 32-bit word");
 
+// A time before the clock's epoch has passed as the epoch has; the kernel refuses it (EINVAL), and a caller that takes that
+// for a wake would look again forever.
 timespec absolute(steady_time deadline) noexcept {
-  const auto since_boot = deadline.time_since_epoch();
+  const auto since_boot = std::max(deadline.time_since_epoch(), steady_time::duration::zero());
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since_boot);
   const auto rest = std::chrono::duration_cast<std::chrono::nanoseconds>(since_boot - seconds);
   return {.tv_sec = static_cast<std::time_t>(seconds.count()), .tv_nsec = static_cast<long>(rest.count())};

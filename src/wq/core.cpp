@@ -31,6 +31,11 @@ basic_worker<os_sync>*& pool_traits<os_sync>::this_worker() noexcept {
   return mine;
 }
 
+const callback_scope*& pool_traits<os_sync>::callbacks() noexcept {
+  thread_local const callback_scope* innermost = nullptr;
+  return innermost;
+}
+
 call_cache::~call_cache() {
   const scoped_lock held(lock_);
   while (free_ != nullptr) {

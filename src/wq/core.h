@@ -39,6 +39,7 @@ struct pool_traits<os_sync> {
   static void hold(hash_domain& domain) noexcept { domain.get(); }
   static void drop(hash_domain& domain) noexcept { domain.put(); }
   [[nodiscard]] static basic_worker<os_sync>*& this_worker() noexcept;
+  [[nodiscard]] static const callback_scope*& callbacks() noexcept;
 };
 
 extern template class basic_pool<os_sync>;

@@ -24,8 +24,8 @@ class interrupt_signal final : public interrupt_seam {
 
   [[nodiscard]] int number() const noexcept { return number_; }
 
-  void admit() noexcept override;
-  void send(pthread_t thread) noexcept override;
+  void admit(interrupt_mark& mark) noexcept override;
+  [[nodiscard]] bool send(pthread_t thread) noexcept override;
   void consume() noexcept override;
 
  private:

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core.h"
+#include "wq_ending.h"
 
 namespace sluice {
 namespace {
@@ -25,8 +26,15 @@ unsigned usable_cpus() noexcept {
 
 }  // namespace
 
-io_wq::io_wq(std::unique_ptr<detail::wq_core> core) noexcept : core_(std::move(core)) {}
-io_wq::~io_wq() = default;
+io_wq::io_wq(std::unique_ptr<detail::wq_core> core, std::unique_ptr<detail::wq_ending> ending) noexcept
+    : core_(std::move(core)), ending_(std::move(ending)) {}
+
+io_wq::~io_wq() {
+  if (core_->pool.inside()) {  // X5: this thread would wait for itself
+    ending_->core = std::move(core_);
+    detail::end_elsewhere(std::move(ending_));
+  }
+}
 
 result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
   if (options.name.size() > name_bytes || options.idle_timeout.count() <= 0 || options.queue_limit == 0 ||
@@ -45,11 +53,12 @@ result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
     if (!signal) {
       return std::unexpected(signal.error());
     }
+    auto ending = std::make_unique<detail::wq_ending>();
     auto core = std::make_unique<detail::wq_core>(chosen, std::move(*nodes), std::move(*signal));
     if (result<void> started = core->pool.start(); !started) {
       return std::unexpected(started.error());
     }
-    return ref<io_wq>::adopt(new io_wq(std::move(core)));
+    return ref<io_wq>::adopt(new io_wq(std::move(core), std::move(ending)));
   } catch (const std::bad_alloc&) {
     return fail(ENOMEM);
   }
@@ -96,19 +105,24 @@ result<void> io_wq::submit_call(detail::call_node& node) noexcept {
   return accepted;
 }
 
+// A cancelled run or a release may drop the caller's own reference: each of the four keeps one until it returns.
 cancel_result io_wq::cancel(work_handle handle) noexcept {
+  const ref<io_wq> keep = ref<io_wq>::retain(this);
   return core_->pool.cancel(handle);
 }
 
 cancel_counts io_wq::cancel_owner(std::uint64_t owner) noexcept {
+  const ref<io_wq> keep = ref<io_wq>::retain(this);
   return core_->pool.cancel_owner(owner);
 }
 
 cancel_counts io_wq::cancel_all() noexcept {
+  const ref<io_wq> keep = ref<io_wq>::retain(this);
   return core_->pool.cancel_all();
 }
 
 result<cancel_counts> io_wq::cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept {
+  const ref<io_wq> keep = ref<io_wq>::retain(this);
   return core_->pool.cancel_chosen(choose, chooser);
 }
 

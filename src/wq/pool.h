@@ -47,6 +47,7 @@
 #include "sluice/wq/io_wq.h"
 
 #include "account.h"
+#include "callback_scope.h"
 #include "key_table.h"
 #include "slots.h"
 #include "timer_heap.h"
@@ -59,6 +60,7 @@ namespace sluice::detail {
 //   door                                    a basic_gate over Sync
 //   table(domain) → basic_key_table<Sync>&  hold(domain), drop(domain): a count of it
 //   this_worker() → basic_worker<Sync>*&    of the calling thread
+//   callbacks() → const callback_scope*&    the innermost callback that the calling thread is in
 //   linger_turns                            how often a worker looks out for more before it sleeps
 //   core(), yield()                         the core it runs on; lets whoever waits for that core have it
 //   lanes()                                how many lanes an account's single works have: a power of two, at most
@@ -105,6 +107,8 @@ class basic_pool {
   [[nodiscard]] result<void> set_affinity(const cpu_set_t& cpus) noexcept;
   [[nodiscard]] wq_stats stats() noexcept;
   [[nodiscard]] bool on_worker() const noexcept;
+  // Whether the calling thread would wait for itself if it waited for this pool.
+  [[nodiscard]] bool inside() const noexcept { return callback_scope::within(traits::callbacks(), this); }
 
   void enter_region(worker& self) noexcept;
   void leave_region(worker& self) noexcept;
@@ -162,11 +166,23 @@ class basic_pool {
   };
   struct timer {
     steady_time at;
-    work_handle handle;
+    work_handle handle;  // of the chain
+    const work* member;  // whose deadline it is: for comparing only
   };
   struct chain_facts {
     std::array<std::uint32_t, work_classes> members{};
     std::uint32_t all = 0;
+    std::uint32_t timed = 0;  // members that have a deadline
+  };
+  // What a cancel means: a chain by its handle, whichever member it has come to, or that one member only.
+  struct cancel_target {
+    std::uint32_t index;
+    std::uint32_t generation;
+    const work* member = nullptr;
+
+    [[nodiscard]] bool named_by(const typename slot_table::slot& slot) const noexcept {
+      return slot.generation == generation && (member == nullptr || slot.item == member);
+    }
   };
   static constexpr std::uint64_t one_leaving = std::uint64_t{1} << 32;
   [[nodiscard]] static std::uint32_t there(std::uint64_t workers) noexcept {
@@ -194,7 +210,8 @@ class basic_pool {
   [[nodiscard, gnu::always_inline]] inline work* link_newest_first(account& to, unsigned lane,
                                                                    std::span<work* const> works) noexcept;
   [[nodiscard]] int submit_chain(account& to, work& head, work_handle* handle) noexcept;
-  [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, bool timed, std::uint32_t& index) noexcept;
+  [[nodiscard]] int admit_chain(account& to, const work& head, bool tracked, std::uint32_t timed,
+                                std::uint32_t& index) noexcept;
   [[nodiscard]] static chain_facts facts_of(const work& head) noexcept;
   static void mark_chain(work& head, work_state state) noexcept;
   [[nodiscard]] int publish_keyed(account& to, work& head, std::uint32_t index) noexcept;
@@ -208,12 +225,13 @@ class basic_pool {
   [[gnu::noinline]] void start_for_tables(account& to, std::size_t n) noexcept;
   [[nodiscard]] bool enter_key(key_table& table, account& to, work& w, std::uint32_t index, plan& then) noexcept
       SLUICE_REQUIRES(table.order);
+  void wait_for_key_locked(key_shard& shard, key_entry& entry, account& to, work& w) noexcept
+      SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] bool enter_arrived(key_shard& shard, work_chain& some, plan& then) noexcept;
   void move_to_keys(key_table& table) noexcept SLUICE_REQUIRES(table.order);
   void key_ended(key_table& table) noexcept;
   void look_into_tables(account& at) noexcept;
   [[nodiscard]] int wait_for_room(work& head, work_handle* handle) noexcept;
-  void submit_inline(work& head) noexcept;
   [[nodiscard]] bool hold_domains(const work& head) noexcept;
   [[nodiscard, gnu::always_inline]] inline bool hold_domain(hash_domain& domain) noexcept;
   [[nodiscard, gnu::noinline]] bool hold_another(hash_domain& domain, atomic<hash_domain*>& cached) noexcept;
@@ -254,17 +272,22 @@ class basic_pool {
   [[nodiscard]] work* begin_next(worker& self) noexcept;
   void take_back(worker& self, work& w) noexcept;
   [[nodiscard]] work* run_one(worker& self, work& w) noexcept;
-  [[nodiscard]] work* promote(worker& self, work& next, std::uint32_t index, bool cut) noexcept;
-  [[nodiscard]] work* promote_here(worker& self, work& next, std::uint32_t index) noexcept;
-  [[nodiscard]] bool promote_single(account& to, work& next, std::uint32_t index, plan& then) noexcept;
-  [[nodiscard]] bool promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
-                                   plan& then) noexcept;
-  [[nodiscard]] bool own_free_key(worker& self, key_table& table, work& next, std::uint32_t index) noexcept;
-  [[nodiscard]] bool leave_between(worker& self) noexcept;
+  enum class chain_turn : std::uint8_t { goes_on, ends };  // whether the next member is run, or given up with the rest
+  [[nodiscard]] work* promote(worker& self, work& next, chain_turn turn) noexcept;
+  [[nodiscard]] bool promote_here(worker& self, work& next) noexcept;
+  [[nodiscard]] bool promote_single(worker& self, account& to, work& next, plan& then) noexcept;
+  [[nodiscard]] bool promote_keyed(worker& self, account& to, work& next, bool& here, plan& then) noexcept;
+  template <class Publish>
+  [[nodiscard]] bool leave_between(worker& self, work& next, chain_turn turn, Publish publish) noexcept;
+  // Requires: the caller holds the lock of the worker that the work is current on, or will be.
+  [[nodiscard]] bool must_give_up(const work& w) const noexcept {
+    // relaxed: stop() sets it before it takes that lock to look at the worker.
+    return cancelling_.load(std::memory_order_relaxed) && !has(w.flags(), work_flags::no_cancel);
+  }
   void put_back(worker& self) noexcept;
   void end_run(worker& self) noexcept;
   std::size_t give_up(work& first) noexcept;
-  void give_up_rest(worker& self, work& next, std::uint32_t index) noexcept;
+  void give_up_rest(worker& self, work& next) noexcept;
   [[nodiscard]] bool idle(worker& self) noexcept;
   [[nodiscard]] bool leave_surplus(worker& self) noexcept;
   void retire(worker& self, bool surplus) noexcept;
@@ -276,13 +299,13 @@ class basic_pool {
 
   // pool_cancel.h
   using stop_sources = std::vector<std::stop_source>;
-  [[nodiscard]] std::optional<cancel_result> cancel_in_account(account& at, std::uint32_t index,
-                                                               std::uint32_t generation, work*& pending) noexcept;
-  [[nodiscard]] std::optional<cancel_result> cancel_in_key(hash_domain& domain, std::uint64_t key, std::uint32_t index,
-                                                           std::uint32_t generation, work*& pending) noexcept;
-  [[nodiscard]] std::optional<cancel_result> cancel_in_worker(worker& at, std::uint32_t index, std::uint32_t generation,
-                                                              slot_place place, work*& pending) noexcept;
-  [[nodiscard]] cancel_result cancel_counted(work_handle handle, std::size_t& cancelled) noexcept;
+  [[nodiscard]] std::optional<cancel_result> cancel_in_account(account& at, cancel_target target,
+                                                               work*& pending) noexcept;
+  [[nodiscard]] std::optional<cancel_result> cancel_in_key(hash_domain& domain, std::uint64_t key, cancel_target target,
+                                                           work*& pending) noexcept;
+  [[nodiscard]] std::optional<cancel_result> cancel_in_worker(worker& at, cancel_target target, slot_place place,
+                                                              work*& pending) noexcept;
+  [[nodiscard]] cancel_result cancel_counted(cancel_target target, std::size_t& cancelled) noexcept;
   cancel_counts cancel_scan(scan_take which, std::uint64_t owner) noexcept;
   template <class Match>
   void scan_keys(Match match, work_chain& out) noexcept SLUICE_REQUIRES(moves_);
@@ -290,7 +313,7 @@ class basic_pool {
   void scan_lists(Match match, work_chain& out) noexcept SLUICE_REQUIRES(moves_);
   template <class Match>
   std::size_t scan_workers(Match match, work_chain& out, stop_sources& sources) noexcept SLUICE_REQUIRES(moves_);
-  void forget_slot(work& w) noexcept;
+  void mark_ending(work& w) noexcept;
   [[nodiscard]] plan key_lost_work_locked(key_shard& shard, key_entry& entry) noexcept SLUICE_REQUIRES(shard.lock);
   [[nodiscard]] std::optional<std::stop_source> ask_locked(worker& at) noexcept SLUICE_REQUIRES(at.lock);
   [[nodiscard]] static work_view view_of(const work& w, bool running, hash_domain* domain, std::uint64_t key) noexcept;
@@ -312,11 +335,12 @@ class basic_pool {
   void create_wanted() noexcept;
   void bury_dead() noexcept;
   void sample_account(account& at, std::vector<worker*>& stuck) noexcept;
-  void repeat_interrupts() noexcept;
+  void interrupt_locked(worker& one, steady_time now) noexcept SLUICE_REQUIRES(one.lock);
+  [[nodiscard]] steady_time repeat_interrupts(steady_time now) noexcept;
   [[nodiscard]] bool anything_queued() noexcept;
-  void add_timer(steady_time at, work_handle handle) noexcept;
-  [[nodiscard]] bool reserve_timer() noexcept;
-  void unreserve_timer() noexcept;
+  void add_timer(const timer& one) noexcept;
+  [[nodiscard]] bool reserve_timers(std::uint32_t count) noexcept;
+  void unreserve_timers(std::uint32_t count) noexcept;
   [[nodiscard]] steady_time first_timer() noexcept;
   [[nodiscard]] steady_time fire_due(steady_time now) noexcept;
   [[nodiscard]] bool cancel_one_expired() noexcept;
@@ -327,6 +351,7 @@ class basic_pool {
   void loop_ends() noexcept;
 
   // pool_stop.h
+  [[nodiscard]] result<named_thread> start_thread(const char* suffix, void (basic_pool::*loop)() noexcept) noexcept;
   void end_threads() noexcept;
   void wake_all_free() noexcept;
   void report_rest(stop_report& report) noexcept;
@@ -385,6 +410,8 @@ class basic_pool {
 
   atomic<std::uint32_t> alive_{0};         // records whose thread has not been joined
   atomic<std::uint32_t> interrupting_{0};  // works that are being interrupted
+  atomic<bool> cancelling_{false};         // from stop(cancel_queued) on: what is taken to be run is given up
+  atomic<std::size_t> given_up_at_stop_{0};
   atomic<bool> exiting_{false};
   atomic<bool> rescuer_gone_{false};  // it broke; the manager starts another
   atomic<bool> ticking_{false};
@@ -393,6 +420,7 @@ class basic_pool {
   steady_time last_sample_;     // the manager's own
   unsigned quiet_ticks_ = 0;    // the same
   std::vector<worker*> stuck_;  // the same
+  std::vector<worker*> due_;    // the same: workers to be interrupted
 
   mutex stop_lock_;
   bool joined_ SLUICE_GUARDED_BY(stop_lock_) = false;

@@ -21,14 +21,15 @@ bool basic_pool<Sync>::unlist_locked(account& at, work& w) noexcept {
 template <class Sync>
 cancel_result basic_pool<Sync>::cancel(work_handle handle) noexcept {
   std::size_t cancelled = 0;
-  return cancel_counted(handle, cancelled);
+  return cancel_counted({handle.slot(), handle.generation()}, cancelled);
 }
 
-// Reads where the work is, locks that place, and has it if the slot says the same as before; else looks again. Each
-// further look means that the work moved: a work moves a bounded number of times.
+// Reads where the work is, locks that place, and has it if the slot says the same as before; otherwise looks again. Each
+// further look means that the work moved: a work moves a bounded number of times. A work leaves one place and reaches the
+// next in one hold of a lock, so no look finds it in neither.
 template <class Sync>
-cancel_result basic_pool<Sync>::cancel_counted(work_handle handle, std::size_t& cancelled) noexcept {
-  auto* const named = slots_.find(handle.slot());
+cancel_result basic_pool<Sync>::cancel_counted(cancel_target target, std::size_t& cancelled) noexcept {
+  auto* const named = slots_.find(target.index);
   work* pending = nullptr;
   std::optional<cancel_result> found;
   while (named != nullptr && !found) {
@@ -38,7 +39,7 @@ cancel_result basic_pool<Sync>::cancel_counted(work_handle handle, std::size_t& 
     std::uint64_t key = 0;
     {
       const scoped_lock held(named->lock);
-      if (named->generation != handle.generation()) {
+      if (!target.named_by(*named)) {
         return cancel_result::not_found;
       }
       place = named->place;
@@ -49,15 +50,17 @@ cancel_result basic_pool<Sync>::cancel_counted(work_handle handle, std::size_t& 
     switch (place) {
       case slot_place::free:
         return cancel_result::not_found;
+      case slot_place::ending:
+        return cancel_result::running;  // another thread gives it up, and it has not completed yet
       case slot_place::account:
-        found = cancel_in_account(*static_cast<account*>(holder), handle.slot(), handle.generation(), pending);
+        found = cancel_in_account(*static_cast<account*>(holder), target, pending);
         break;
       case slot_place::key:
-        found = cancel_in_key(*domain, key, handle.slot(), handle.generation(), pending);
+        found = cancel_in_key(*domain, key, target, pending);
         break;
       case slot_place::worker:
       case slot_place::between:
-        found = cancel_in_worker(*static_cast<worker*>(holder), handle.slot(), handle.generation(), place, pending);
+        found = cancel_in_worker(*static_cast<worker*>(holder), target, place, pending);
         break;
     }
   }
@@ -69,25 +72,24 @@ cancel_result basic_pool<Sync>::cancel_counted(work_handle handle, std::size_t& 
   return found.value_or(cancel_result::not_found);
 }
 
-// A pending work was taken out of its place: its handle is void.
+// A pending work was taken out of its place, by a thread that still holds that place's lock: no other cancel takes it, and
+// its handle is good until it has been given up.
 template <class Sync>
-void basic_pool<Sync>::forget_slot(work& w) noexcept {
-  if (const std::uint32_t index = std::exchange(work_access::slot(w), 0); index != 0) {
-    slots_.give_back(index);
-  }
+void basic_pool<Sync>::mark_ending(work& w) noexcept {
+  set_slot(work_access::slot(w), w, slot_place::ending, nullptr);
 }
 
 template <class Sync>
-std::optional<cancel_result> basic_pool<Sync>::cancel_in_account(account& at, std::uint32_t index,
-                                                                 std::uint32_t generation, work*& pending) noexcept {
+std::optional<cancel_result> basic_pool<Sync>::cancel_in_account(account& at, cancel_target target,
+                                                                 work*& pending) noexcept {
   {
     const scoped_lock held(at.lock);
     at.take_inboxes();
-    auto& named = slots_.at(index);
+    auto& named = slots_.at(target.index);
     work* item = nullptr;
     {
       const scoped_lock slot_held(named.lock);
-      if (!named.same(generation, slot_place::account, &at)) {
+      if (!target.named_by(named) || named.place != slot_place::account || named.holder != &at) {
         return std::nullopt;
       }
       item = named.item;
@@ -96,7 +98,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_account(account& at, st
       return cancel_result::not_found;  // C4
     }
     static_cast<void>(unlist_locked(at, *item));
-    forget_slot(*item);
+    mark_ending(*item);
     pending = item;
   }
   made_room(at.cls);
@@ -131,8 +133,7 @@ auto basic_pool<Sync>::key_lost_work_locked(key_shard& shard, key_entry& entry) 
 
 template <class Sync>
 std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain, std::uint64_t key,
-                                                             std::uint32_t index, std::uint32_t generation,
-                                                             work*& pending) noexcept {
+                                                             cancel_target target, work*& pending) noexcept {
   key_table& table = traits::table(domain);
   key_shard& shard = table.shard_of(key);
   plan next;
@@ -141,13 +142,12 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
     const scoped_lock order_held(table.order);
     move_to_keys(table);
     const scoped_lock held(shard.lock);
-    auto& named = slots_.at(index);
+    auto& named = slots_.at(target.index);
     work* item = nullptr;
     key_entry* entry = nullptr;
     {
       const scoped_lock slot_held(named.lock);
-      if (named.generation != generation || named.place != slot_place::key || named.domain != &domain ||
-          named.key != key) {
+      if (!target.named_by(named) || named.place != slot_place::key || named.domain != &domain || named.key != key) {
         return std::nullopt;
       }
       item = named.item;
@@ -165,7 +165,7 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
     } else {  // there is no memory for its key
       table.take_arrived([item](const work& w) { return &w == item; }, [](work&) {});
     }
-    forget_slot(*item);
+    mark_ending(*item);
     pending = item;
   }
   key_ended(table);
@@ -174,38 +174,37 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
   return cancel_result::cancelled;
 }
 
-// Under the lock that a worker needs to end its run: the signal cannot be for anybody but the work that runs now (C5).
+// Under the lock that a worker needs to end its run: it is the work that runs now which is asked (C5). The manager sends the
+// signals: a canceller may hold an account's lock here, and a system call has no place under that.
 template <class Sync>
 std::optional<std::stop_source> basic_pool<Sync>::ask_locked(worker& at) noexcept {
   std::optional<std::stop_source> source = at.running.ask_stop();
   if (!std::exchange(at.interrupting, true)) {
-    interrupting_.fetch_add(1, std::memory_order_relaxed);  // relaxed: the manager looks again each tick
-  }
-  if (&at != traits::this_worker()) {
-    signals_.send(at.self);
+    interrupting_.fetch_add(1, std::memory_order_relaxed);  // relaxed: the manager was woken, and looks
+    at.send_at = steady_time::min();
+    at.send_pause = tick;
   }
   return source;
 }
 
 template <class Sync>
-std::optional<cancel_result> basic_pool<Sync>::cancel_in_worker(worker& at, std::uint32_t index,
-                                                                std::uint32_t generation, slot_place place,
+std::optional<cancel_result> basic_pool<Sync>::cancel_in_worker(worker& at, cancel_target target, slot_place place,
                                                                 work*& pending) noexcept {
   std::optional<std::stop_source> source;
   {
     const scoped_lock held(at.lock);
-    auto& named = slots_.at(index);
+    auto& named = slots_.at(target.index);
     work* item = nullptr;
     {
       const scoped_lock slot_held(named.lock);
-      if (!named.same(generation, place, &at)) {
+      if (!target.named_by(named) || named.place != place || named.holder != &at) {
         return std::nullopt;
       }
       item = named.item;
     }
     if (place == slot_place::between) {
-      if (at.between == nullptr || has(at.between->flags(), work_flags::no_cancel)) {
-        return cancel_result::not_found;
+      if (has(item->flags(), work_flags::no_cancel)) {
+        return cancel_result::not_found;  // C4
       }
       at.cut = true;
       return cancel_result::running;
@@ -219,14 +218,16 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_worker(worker& at, std:
       if (at.run_of != nullptr) {
         work_access::set_key(*item, at.run_of->shard->domain, at.run_of->key);
       }
-      forget_slot(*item);
+      mark_ending(*item);
       pending = item;
       return cancel_result::cancelled;
     }
     source = ask_locked(at);
+    interrupt_locked(at, clock_.now());
   }
   manager_word_.wake();  // it repeats the signal until the work has left
   if (source) {
+    const callback_scope scope(traits::callbacks(), this);
     source->request_stop();
   }
   return cancel_result::running;
@@ -248,7 +249,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
     move_to_keys(table);
     table.take_arrived([&](const work& w) { return &numbers::account_of(w).pool == this && match(w); },
                        [&](work& w) {
-                         forget_slot(w);
+                         mark_ending(w);
                          out.push_back(w);
                        });
     for (key_shard& shard : table.shards()) {
@@ -262,7 +263,7 @@ void basic_pool<Sync>::scan_keys(Match match, work_chain& out) noexcept {
             entry.waiting.remove(*w);
             of.sub_keyed(1);
             work_access::set_key(*w, domain, entry.key);
-            forget_slot(*w);
+            mark_ending(*w);
             out.push_back(*w);
             lost = true;
           }
@@ -286,7 +287,7 @@ void basic_pool<Sync>::scan_lists(Match match, work_chain& out) noexcept {
     at.singles.for_each([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
       if (match(w)) {
         static_cast<void>(unlist_locked(at, w));
-        forget_slot(w);
+        mark_ending(w);
         out.push_back(w);
       }
     });
@@ -307,7 +308,7 @@ std::size_t basic_pool<Sync>::scan_workers(Match match, work_chain& out, stop_so
         if (one.run_of != nullptr) {
           work_access::set_key(*w, one.run_of->shard->domain, one.run_of->key);
         }
-        forget_slot(*w);
+        mark_ending(*w);
         out.push_back(*w);
       }
       w = behind;
@@ -357,8 +358,9 @@ cancel_counts basic_pool<Sync>::cancel_scan(scan_take which, std::uint64_t owner
   for (const work_class cls : {work_class::bound, work_class::unbound}) {
     made_room(cls);
   }
-  // No lock is held from here: a stop callback, and a run, are strangers' code (W2).
+  // No lock is held from here: a stop callback, and a run, are the user's code (W2).
   for (std::stop_source& each : sources) {
+    const callback_scope scope(traits::callbacks(), this);
     each.request_stop();
   }
   while (work* const w = pending.pop_front()) {
@@ -512,7 +514,8 @@ result<cancel_counts> basic_pool<Sync>::cancel_chosen(bool (*choose)(void*, cons
   }
   cancel_counts counts;
   for (const candidate& one : candidates) {
-    if (choose(chooser, one.view) && cancel_counted(one.handle, counts.cancelled) == cancel_result::running) {
+    if (choose(chooser, one.view) &&
+        cancel_counted({one.handle.slot(), one.handle.generation()}, counts.cancelled) == cancel_result::running) {
       ++counts.running;
     }
   }

@@ -229,37 +229,78 @@ void basic_pool<Sync>::sample() noexcept {
   }
 }
 
+// Interrupts the worker's work, and says when to do it again: after 1 ms, and then after twice as long each time, up to 1 s.
+// While a signal is on its way none is sent: a thread that cannot take it (a dead disk) would fill the queue of real-time
+// signals, which all processes of the user share. Requires: the work was asked to stop.
 template <class Sync>
-void basic_pool<Sync>::repeat_interrupts() noexcept {
-  if (interrupting_.load(std::memory_order_relaxed) == 0) {
-    return;
+void basic_pool<Sync>::interrupt_locked(worker& one, steady_time now) noexcept {
+  constexpr std::chrono::milliseconds longest{1000};
+  one.send_at = now + one.send_pause;
+  one.send_pause = std::min(2 * one.send_pause, longest);
+  if (&one == traits::this_worker() || !one.started) {
+    return;  // it is not in a system call
   }
-  std::optional<std::stop_source> due;
-  const auto again = [&](worker& one) {
+  // relaxed, both: the arrival clears it, and only says that the next may be sent.
+  if (!one.sent.exchange(true, std::memory_order_relaxed) && !signals_.send(one.self)) {
+    one.sent.store(false, std::memory_order_relaxed);
+  }
+}
+
+// Interrupts the works that were asked to stop, where it is time. Returns when to look again. The signals are sent under the
+// worker's lock alone: it keeps the work running, and no submitter waits for it.
+template <class Sync>
+steady_time basic_pool<Sync>::repeat_interrupts(steady_time now) noexcept {
+  if (interrupting_.load(std::memory_order_relaxed) == 0) {
+    return no_deadline;
+  }
+  steady_time next = no_deadline;
+  due_.clear();
+  const auto look = [&](worker& one) {
     const scoped_lock held(one.lock);
-    if (one.interrupting && one.current != nullptr) {
-      signals_.send(one.self);
-      if (one.ask_due && !due) {
-        one.ask_due = false;
-        due = one.running.ask_stop();
-      }
+    if (!one.interrupting || one.current == nullptr) {
+      return;
+    }
+    if (one.send_at > now && !one.ask_due) {
+      next = std::min(next, one.send_at);
+    } else if (due_.size() < due_.capacity()) {
+      due_.push_back(&one);
+    } else {
+      next = now;  // the rest at the next turn
     }
   };
   for_each_account([&](account& at) {
     const scoped_lock held(at.lock);
     for (worker* one = at.workers.front(); one != nullptr; one = one->next_all) {
-      again(*one);
+      look(*one);
     }
   });
-  again(rescuer_);
-  if (due) {
-    due->request_stop();
+  look(rescuer_);
+  for (worker* const one : due_) {
+    std::optional<std::stop_source> source;
+    {
+      const scoped_lock held(one->lock);
+      if (!one->interrupting || one->current == nullptr) {
+        continue;  // the work has left meanwhile
+      }
+      if (one->send_at <= now) {
+        interrupt_locked(*one, now);
+      }
+      next = std::min(next, one->send_at);
+      if (std::exchange(one->ask_due, false)) {
+        source = one->running.ask_stop();
+      }
+    }
+    if (source) {
+      source->request_stop();
+    }
   }
+  return next;
 }
 
 // Returns true when all is over: no worker is left, and none will come.
 template <class Sync>
 bool basic_pool<Sync>::manager_step() noexcept {
+  const callback_scope scope(traits::callbacks(), this);  // of timer functions and stop callbacks
   create_wanted();
   bury_dead();
   if (exiting_.load(std::memory_order_acquire) && alive_.load(std::memory_order_relaxed) == 0) {
@@ -296,10 +337,7 @@ bool basic_pool<Sync>::manager_step() noexcept {
       }
     }
   }
-  if (interrupting_.load(std::memory_order_relaxed) != 0) {
-    repeat_interrupts();
-    wake_at = std::min(wake_at, now + tick);
-  }
+  wake_at = std::min(wake_at, repeat_interrupts(now));
   if (alarm_at > now) {  // else some are due still
     static_cast<void>(manager_word_.park_until(std::min(wake_at, alarm_at)));
   }
@@ -320,10 +358,10 @@ void basic_pool<Sync>::loop_ends() noexcept {
   Sync::wake(loops_, wake_all);
 }
 
-// Made before the work is published; add_timer() then needs no memory. A timer whose work is over stays until its time,
-// or until there are twice as many as at the last clearing.
+// Made before the work is published; add_timer() then needs no memory. A timer whose work has completed stays until its
+// time, or until there are twice as many as at the last clearing.
 template <class Sync>
-bool basic_pool<Sync>::reserve_timer() noexcept {
+bool basic_pool<Sync>::reserve_timers(std::uint32_t count) noexcept {
   constexpr std::size_t few = 64;
   const scoped_lock held(timer_lock_);
   if (timers_.size() >= std::max(few, 2 * timers_compacted_)) {
@@ -336,29 +374,31 @@ bool basic_pool<Sync>::reserve_timer() noexcept {
     timers_compacted_ = timers_.size();
   }
   try {
-    timers_.reserve(std::max(few, std::bit_ceil(timers_.size() + timers_reserved_ + 1)));
+    timers_.reserve(std::max(few, std::bit_ceil(timers_.size() + timers_reserved_ + count)));
   } catch (const std::bad_alloc&) {
     return false;
   }
-  ++timers_reserved_;
+  timers_reserved_ += count;
   return true;
 }
 
 template <class Sync>
-void basic_pool<Sync>::unreserve_timer() noexcept {
-  const scoped_lock held(timer_lock_);
-  --timers_reserved_;
+void basic_pool<Sync>::unreserve_timers(std::uint32_t count) noexcept {
+  if (count != 0) {
+    const scoped_lock held(timer_lock_);
+    timers_reserved_ -= count;
+  }
 }
 
 template <class Sync>
-void basic_pool<Sync>::add_timer(steady_time at, work_handle handle) noexcept {
+void basic_pool<Sync>::add_timer(const timer& one) noexcept {
   bool first = false;
   {
     const scoped_lock held(timer_lock_);
     --timers_reserved_;
-    timers_.push_back({at, handle});
+    timers_.push_back(one);
     std::ranges::push_heap(timers_, std::ranges::greater{}, &timer::at);
-    first = timers_.front().handle == handle;
+    first = timers_.front().handle == one.handle;
   }
   if (first) {
     manager_word_.wake();
@@ -384,17 +424,18 @@ steady_time basic_pool<Sync>::fire_due(steady_time now) noexcept {
 // Deadlines are met on the rescuer's thread: a run, even a cancelled one, must not hold up the manager.
 template <class Sync>
 bool basic_pool<Sync>::cancel_one_expired() noexcept {
-  work_handle late;
+  timer late{no_deadline, {}, nullptr};
   {
     const scoped_lock held(timer_lock_);
     if (timers_.empty() || timers_.front().at > clock_.now()) {
       return false;
     }
     std::ranges::pop_heap(timers_, std::ranges::greater{}, &timer::at);
-    late = timers_.back().handle;
+    late = timers_.back();
     timers_.pop_back();
   }
-  static_cast<void>(cancel(late));
+  std::size_t cancelled = 0;
+  static_cast<void>(cancel_counted({late.handle.slot(), late.handle.generation(), late.member}, cancelled));
   return true;
 }
 
@@ -438,9 +479,11 @@ bool basic_pool<Sync>::give_up_orphan() noexcept {
 
 template <class Sync>
 void basic_pool<Sync>::rescuer_loop() noexcept {
+  const callback_scope scope(traits::callbacks(), this);
   traits::this_worker() = &rescuer_;
   rescuer_.clothes.emplace(identities_);
-  signals_.admit();
+  rescuer_.sent.store(false, std::memory_order_relaxed);  // relaxed: the rescuer before it has ended
+  signals_.admit(rescuer_.sent);
   {
     const scoped_lock held(rescuer_.lock);
     rescuer_.self = ::pthread_self();
@@ -478,12 +521,7 @@ template <class Sync>
 void basic_pool<Sync>::replace_rescuer() noexcept {
   rescuer_thread_.join();
   expect_rescuer();
-  result<named_thread> next = fail(ENOMEM);
-  try {
-    next = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
-  } catch (const std::bad_alloc&) {
-    next = fail(ENOMEM);
-  }
+  result<named_thread> next = start_thread("-rsc", &basic_pool::rescuer_loop);
   if (next) {
     rescuer_gone_.store(false, std::memory_order_relaxed);  // relaxed: the manager's own from here
     rescuer_thread_ = std::move(*next);

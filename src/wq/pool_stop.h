@@ -34,13 +34,14 @@ basic_pool<Sync>::basic_pool(const io_wq_options& options, const topology& nodes
     both[0]->home = both[1]->home = number;
   }
   stuck_.reserve(64);
+  due_.reserve(64);
   rescuer_.home = accounts_[0][0].get();
   rescuer_.rescuer = true;
 }
 
 template <class Sync>
 basic_pool<Sync>::~basic_pool() {
-  SLUICE_CHECK(!on_worker(), "the last count of a wq must not be put on one of its own workers");
+  SLUICE_CHECK(!inside(), "a wq is ended by another thread than its own, and not in one of its callbacks");
   const stop_report report = stop(stop_policy::cancel_queued, no_deadline);
   SLUICE_CHECK(report.finished, "a wq ends with all its threads joined");
   for (auto& both : accounts_) {
@@ -71,11 +72,21 @@ void basic_pool<Sync>::disown(key_table& table) noexcept {
   });
 }
 
+// Starts a thread of one of the loops. Memory that lacks is an error like any other: the caller undoes what it expected.
+template <class Sync>
+result<named_thread> basic_pool<Sync>::start_thread(const char* suffix, void (basic_pool::*loop)() noexcept) noexcept {
+  try {
+    return threads_.start(name_ + suffix, [this, loop] { (this->*loop)(); });
+  } catch (const std::bad_alloc&) {
+    return fail(ENOMEM);
+  }
+}
+
 // Creation that fails half way leaves through the destructor, whose stop joins what there is.
 template <class Sync>
 result<void> basic_pool<Sync>::start() {
   expect_rescuer();
-  result<named_thread> rescue = threads_.start(name_ + "-rsc", [this] { rescuer_loop(); });
+  result<named_thread> rescue = start_thread("-rsc", &basic_pool::rescuer_loop);
   if (!rescue) {
     loops_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: it never ran
     return std::unexpected(rescue.error());
@@ -96,7 +107,7 @@ result<void> basic_pool<Sync>::start() {
     }
   }
   expect_manager();
-  result<named_thread> manager = threads_.start(name_ + "-mgr", [this] { manager_loop(); });
+  result<named_thread> manager = start_thread("-mgr", &basic_pool::manager_loop);
   if (!manager) {
     loops_.fetch_sub(1, std::memory_order_relaxed);
     const scoped_lock held(stop_lock_);
@@ -116,7 +127,7 @@ bool basic_pool<Sync>::on_worker() const noexcept {
 template <class Sync>
 stop_report basic_pool<Sync>::stop(stop_policy policy, steady_time deadline) noexcept {
   stop_report report;
-  if (on_worker()) {
+  if (inside()) {
     report.error = error_of(EDEADLK);  // X5
     return report;
   }
@@ -126,9 +137,14 @@ stop_report basic_pool<Sync>::stop(stop_policy policy, steady_time deadline) noe
     Sync::wake(of.room_word, wake_all);
   }
   if (policy == stop_policy::cancel_queued) {
+    // Until the pool has drained, and not once: a submit that has passed the gate may queue its work after the scan. Who
+    // takes a work to run it looks at this under the lock under which the scan looks at what it runs.
+    cancelling_.store(true, std::memory_order_seq_cst);
     report.cancelled = cancel_all().cancelled;
   }
-  if (!door_.wait_until(deadline)) {
+  const bool drained = door_.wait_until(deadline);
+  report.cancelled += given_up_at_stop_.exchange(0, std::memory_order_relaxed);  // relaxed: a statistic
+  if (!drained) {
     report_rest(report);
     return report;
   }

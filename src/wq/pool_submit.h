@@ -27,12 +27,6 @@ result<void> basic_pool<Sync>::not_at_once(work& head, work_handle* handle, int 
   if (err == 0) {
     return {};
   }
-  const bool runs_inline = err == EAGAIN && options_.full == when_full::run_inline && !head.keyed() &&
-                           head.link() == nullptr && handle == nullptr;
-  if (runs_inline && door_.try_enter()) {
-    submit_inline(head);
-    return {};
-  }
   local(head.cls()).refused.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
   return fail(err);
 }
@@ -218,6 +212,7 @@ auto basic_pool<Sync>::facts_of(const work& head) noexcept -> chain_facts {
     SLUICE_CHECK(w->ops() != nullptr, "a work needs its functions");
     ++chain.members[std::to_underlying(w->cls())];
     ++chain.all;
+    chain.timed += work_access::timed(*w) ? 1U : 0U;
   }
   return chain;
 }
@@ -229,9 +224,10 @@ void basic_pool<Sync>::mark_chain(work& head, work_state state) noexcept {
   }
 }
 
-// What may fail: room, counts of the domains, a slot (its index, or 0), a timer. Nothing of the works changes.
+// What may fail: room, counts of the domains, a slot (its index, or 0), a timer for each deadline. Nothing of the works
+// changes.
 template <class Sync>
-int basic_pool<Sync>::admit_chain(account& to, const work& head, bool tracked, bool timed,
+int basic_pool<Sync>::admit_chain(account& to, const work& head, bool tracked, std::uint32_t timed,
                                   std::uint32_t& index) noexcept {
   // Works in a table's inbox are counted in no account yet.
   const std::size_t aside = head.keyed() ? traits::table(*head.domain()).inbox.size() : 0;
@@ -241,11 +237,11 @@ int basic_pool<Sync>::admit_chain(account& to, const work& head, bool tracked, b
   if (!hold_domains(head)) {
     return ENOMEM;
   }
-  if (!tracked && !timed) {
+  if (!tracked && timed == 0) {
     return 0;
   }
   index = slots_.take();
-  if (index != 0 && timed && !reserve_timer()) {
+  if (index != 0 && timed != 0 && !reserve_timers(timed)) {
     slots_.give_back(std::exchange(index, 0));
   }
   return index != 0 ? 0 : ENOMEM;
@@ -261,7 +257,7 @@ int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle)
   const bool timed = work_access::timed(head);
   const steady_time deadline = timed ? work_access::deadline(head) : no_deadline;
   std::uint32_t index = 0;
-  int err = admit_chain(to, head, handle != nullptr, timed, index);
+  int err = admit_chain(to, head, handle != nullptr, chain.timed, index);
   if (err != 0) {
     door_.leave(chain.all);
     return err;
@@ -285,7 +281,7 @@ int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle)
       *handle = name;
     }
     if (timed) {
-      add_timer(deadline, name);
+      add_timer({deadline, name, &head});
     }
     return 0;
   }
@@ -295,8 +291,8 @@ int basic_pool<Sync>::submit_chain(account& to, work& head, work_handle* handle)
   if (index != 0) {
     slots_.give_back(index);
   }
+  unreserve_timers(chain.timed);
   if (timed) {
-    unreserve_timer();
     work_access::set_timed(head, true);
     work_access::put_deadline(head, deadline);
   }
@@ -432,14 +428,20 @@ bool basic_pool<Sync>::enter_key(key_table& table, account& to, work& w, std::ui
     entry = &key_table::add(shard, w.key());  // nobody else adds one meanwhile: that needs the table's order
     fresh.push_back(*entry);
   }
-  to.pool.set_slot(index, w, slot_place::key, entry, shard.domain, w.key());
-  work_access::set_entry(w, entry);
-  entry->waiting.push_back(w, false);
-  to.add_keyed(1);
+  work_access::slot(w) = index;
+  wait_for_key_locked(shard, *entry, to, w);
   if (!fresh.empty()) {
     then = queue_keys_locked(shard, fresh);
   }
   return true;
+}
+
+template <class Sync>
+void basic_pool<Sync>::wait_for_key_locked(key_shard& shard, key_entry& entry, account& to, work& w) noexcept {
+  to.pool.set_slot(work_access::slot(w), w, slot_place::key, &entry, shard.domain, w.key());
+  work_access::set_entry(w, &entry);
+  entry.waiting.push_back(w, false);
+  to.add_keyed(1);
 }
 
 // What the table's inbox holds goes to its keys.
@@ -573,11 +575,11 @@ bool basic_pool<Sync>::hold_another(hash_domain& domain, atomic<hash_domain*>& c
 // A submit that finds the queue full under when_full::wait.
 template <class Sync>
 int basic_pool<Sync>::wait_for_room(work& head, work_handle* handle) noexcept {
-  if (on_worker()) {
-    return EDEADLK;  // the room it would wait for is what it alone may be able to make
+  if (inside()) {
+    return EDEADLK;  // the room it would wait for is what this thread alone may be able to make
   }
   class_limits& of = limits(head.cls());
-  const steady_time until = clock_.now() + options_.full_wait;
+  const steady_time until = deadline_after(clock_.now(), options_.full_wait);
   of.room_waiters.fetch_add(1, std::memory_order_seq_cst);  // seq_cst: partner of made_room()
   int err = EAGAIN;
   for (bool late = false;;) {
@@ -607,23 +609,6 @@ void basic_pool<Sync>::made_room(work_class cls) noexcept {
     of.room_word.fetch_add(1, std::memory_order_release);
     Sync::wake(of.room_word, wake_all);
   }
-}
-
-// The queue is full, and the user chose to be slowed down by running it himself.
-template <class Sync>
-void basic_pool<Sync>::submit_inline(work& head) noexcept {
-  account& at = local(head.cls());
-  at.accepted_aside.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
-  work_access::set_timed(head, false);
-  work_access::set_state(head, work_state::accepted);
-  runner here;
-  work_context ctx = work_access::context(&here);
-  work_access::run(head, ctx);
-  work_access::drop_identity(head);
-  work_access::set_state(head, work_state::idle);
-  work_access::release(head);
-  at.released_aside.fetch_add(1, std::memory_order_relaxed);
-  door_.leave();
 }
 
 // One that is free, else one that may be created: if there is something to do and nobody is at it.

@@ -16,9 +16,11 @@ inline void count_latency(latency_histogram& histogram, std::int64_t ns, std::ui
 
 template <class Sync>
 void basic_pool<Sync>::worker_loop(worker& self) noexcept {
+  const callback_scope scope(traits::callbacks(), this);
   traits::this_worker() = &self;
   self.clothes.emplace(identities_);
-  signals_.admit();
+  self.sent.store(false, std::memory_order_relaxed);  // relaxed: the thread that had the record before has ended
+  signals_.admit(self.sent);
   nodes_.bind_here(self.home->node);
   keep_affinity();
   {
@@ -316,6 +318,7 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
     if (w != nullptr && self.run_of != nullptr) {
       work_access::set_key(*w, self.run_of->shard->domain, self.run_of->key);
     }
+    self.gives_up = w != nullptr && must_give_up(*w);
   }
   // relaxed: only this thread writes it, and the sampler asks no more than whether it changed.
   self.begun.store(self.begun.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -326,11 +329,12 @@ work* basic_pool<Sync>::begin_next(worker& self) noexcept {
 // One that was asked to stop meanwhile is the rescuer's to give up (I6).
 template <class Sync>
 void basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
-  std::uint32_t index = 0;
+  bool asked = false;
   {
     const scoped_lock held(self.lock);
     self.current = nullptr;
-    if (!std::exchange(self.interrupting, false)) {
+    asked = std::exchange(self.interrupting, false);
+    if (!asked) {
       if (self.run_of != nullptr) {
         work_access::set_entry(w, self.run_of);
       }
@@ -338,16 +342,19 @@ void basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
       first.push_back(w);
       self.batch.prepend(first);
       self.in_batch.store(static_cast<std::uint32_t>(self.batch.size()), std::memory_order_relaxed);
-      return;
+    } else {
+      self.ask_due = false;
+      static_cast<void>(self.running.end());
+      mark_ending(w);  // in this hold: no cancel finds it with this worker, neither in the batch nor running
     }
-    self.ask_due = false;
-    static_cast<void>(self.running.end());
-    index = std::exchange(work_access::slot(w), 0);
+  }
+  if (self.how() == worker_mode::sampled) {
+    come_back(self);  // putting on the identity took long
+  }
+  if (!asked) {
+    return;
   }
   interrupting_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: the manager looks again each tick
-  if (index != 0) {
-    slots_.give_back(index);
-  }
   {
     const scoped_lock held(orphans_lock_);
     orphans_.push_back(w);
@@ -358,14 +365,16 @@ void basic_pool<Sync>::take_back(worker& self, work& w) noexcept {
 // Runs and releases one. Returns the next of its chain if this worker goes on with it.
 template <class Sync>
 work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
-  // I3: what cannot be done as who it is for is given up, on this thread, which is then nobody but itself.
+  // I3: what cannot be done as who it is for is given up, on this thread, which then acts as itself.
   const ref<const identity>& who = w.who();
-  const bool dressed = self.clothes->put_on(who ? &*who : nullptr).has_value();
+  const bool gives_up = std::exchange(self.gives_up, false);
+  const bool dressed = self.clothes->put_on(who && !gives_up ? &*who : nullptr).has_value();
   if (!dressed && self.broken()) {
     take_back(self, w);
     return nullptr;
   }
-  work_context ctx = work_access::context(dressed ? &self.running : nullptr);
+  const bool cancelled = gives_up || !dressed;
+  work_context ctx = work_access::context(cancelled ? nullptr : &self.running);
   work_access::run(w, ctx);
   work* next = nullptr;
   std::uint32_t index = 0;
@@ -373,21 +382,20 @@ work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   bool stopped = false;
   {
     const scoped_lock held(self.lock);
-    self.current = nullptr;  // from here nobody sends for this work
+    self.current = nullptr;  // from here no cancel means this work
     interrupted = std::exchange(self.interrupting, false);
     self.ask_due = false;
     stopped = self.running.end();
     next = std::exchange(work_access::link(w), nullptr);
     index = std::exchange(work_access::slot(w), 0);
     self.between = next;
-    if (index != 0) {
+    if (next != nullptr) {
+      work_access::slot(*next) = index;  // the handle names the chain, so it moves on
+      set_slot(index, *next, slot_place::between, &self);
+    } else if (index != 0) {
       auto& named = slots_.at(index);
       const scoped_lock slot_held(named.lock);
-      if (next == nullptr) {
-        slot_table::clear_locked(named);
-      } else {
-        named.place = slot_place::between;
-      }
+      slot_table::clear_locked(named);
     }
   }
   if (index != 0 && next == nullptr) {
@@ -395,6 +403,7 @@ work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   }
   if (interrupted) {
     signals_.consume();
+    self.sent.store(false, std::memory_order_relaxed);      // relaxed: no other thread sends until the next cancel
     interrupting_.fetch_sub(1, std::memory_order_relaxed);  // relaxed: the manager looks again each tick
   }
   if (self.how() == worker_mode::sampled) {
@@ -407,118 +416,150 @@ work* basic_pool<Sync>::run_one(worker& self, work& w) noexcept {
   ++self.passes;
   auto& counter = self.rescuer ? self.all_rescued : self.all_released;
   counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // relaxed: only we write it
-  if (!dressed) {
-    local(self.home->cls).cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic
+  if (cancelled) {
+    local(self.home->cls).cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed, both: statistics
+    given_up_at_stop_.fetch_add(gives_up ? 1 : 0, std::memory_order_relaxed);
   }
-  return next != nullptr ? promote(self, *next, index, stopped || !dressed || ctx.failed()) : nullptr;
+  const bool ends = cancelled || stopped || ctx.failed();
+  return next != nullptr ? promote(self, *next, ends ? chain_turn::ends : chain_turn::goes_on) : nullptr;
 }
 
-// The turn of a chain's next member (W4). Returns it if this worker goes on with it. The handle names the chain, so it
-// moves on.
+// The turn of a chain's next member (W4). Returns it if this worker goes on with it.
 template <class Sync>
-work* basic_pool<Sync>::promote(worker& self, work& next, std::uint32_t index, bool cut) noexcept {
+work* basic_pool<Sync>::promote(worker& self, work& next, chain_turn turn) noexcept {
   if (self.in_batch.load(std::memory_order_relaxed) == 0) {
     end_run(self);  // the head's key does not wait for the rest of its chain
   }
   account& to = *accounts_[self.home->node][std::to_underlying(next.cls())];
   const bool same_class = &to == self.home && !self.rescuer && !self.broken();
   work_access::home(next) = to.home;
-  if (!cut && same_class && !next.keyed()) {
-    return promote_here(self, next, index);
+  timer due{no_deadline, {}, nullptr};
+  if (work_access::timed(next)) {
+    const std::uint32_t index = work_access::slot(next);
+    due = {work_access::deadline(next), work_handle(index, slots_.at(index).generation), &next};
+    if (due.at <= clock_.now()) {
+      turn = chain_turn::ends;
+    }
+    if (turn == chain_turn::goes_on) {
+      work_access::set_timed(next, false);  // its place is needed for links; the timer was reserved by the submit
+    }
   }
   plan then;
   bool here = false;
-  if (!cut) {
-    const scoped_lock held(moves_);
-    cut = leave_between(self) ||
-          !(next.keyed() ? promote_keyed(self, to, next, index, here, then) : promote_single(to, next, index, then));
+  bool goes_on = false;
+  if (turn == chain_turn::ends) {
+    goes_on = leave_between(self, next, turn, [] {});
+  } else if (same_class && !next.keyed()) {
+    here = goes_on = promote_here(self, next);
   } else {
-    static_cast<void>(leave_between(self));
+    const scoped_lock held(moves_);
+    goes_on = next.keyed() ? promote_keyed(self, to, next, here, then) : promote_single(self, to, next, then);
   }
-  if (!cut) {
-    perform(then);
-    return here ? &next : nullptr;
-  }
-  give_up_rest(self, next, index);
-  return nullptr;
-}
-
-// What is left of a chain that was cut. Its handle names nothing any more, and the next member is nobody's of that name.
-template <class Sync>
-void basic_pool<Sync>::give_up_rest(worker& self, work& next, std::uint32_t index) noexcept {
-  if (index != 0) {
-    work_access::slot(next) = 0;
-    slots_.give_back(index);
-  }
-  self.passes += static_cast<std::uint32_t>(give_up(next));
-}
-
-// Nobody can cut the chain any more. Returns whether somebody has.
-template <class Sync>
-bool basic_pool<Sync>::leave_between(worker& self) noexcept {
-  const scoped_lock held(self.lock);
-  self.between = nullptr;
-  return std::exchange(self.cut, false);
-}
-
-template <class Sync>
-work* basic_pool<Sync>::promote_here(worker& self, work& next, std::uint32_t index) noexcept {
-  {
-    const scoped_lock held(self.lock);
-    self.between = nullptr;
-    if (!std::exchange(self.cut, false)) {
-      self.current = &next;
-      work_access::slot(next) = index;
-      set_slot(index, next, slot_place::worker, &self);
-      return &next;
+  if (due.member != nullptr && turn == chain_turn::goes_on) {
+    if (goes_on) {
+      add_timer(due);
+    } else {
+      unreserve_timers(1);
     }
   }
-  give_up_rest(self, next, index);
-  return nullptr;
+  if (!goes_on) {
+    give_up_rest(self, next);
+    return nullptr;
+  }
+  perform(then);
+  return here ? &next : nullptr;
+}
+
+// What is left of a chain that was cut, as nobody but the thread itself.
+template <class Sync>
+void basic_pool<Sync>::give_up_rest(worker& self, work& next) noexcept {
+  static_cast<void>(
+      self.clothes->take_off());  // if that fails the thread is broken, and runs no identity of a user either
+  const std::size_t count = give_up(next);
+  if (cancelling_.load(std::memory_order_relaxed)) {  // relaxed: a statistic
+    given_up_at_stop_.fetch_add(count, std::memory_order_relaxed);
+  }
+  self.passes += static_cast<std::uint32_t>(count);
+}
+
+// In one hold of the worker's lock the member is no longer between two and publish() puts it where it goes, so a cancel
+// finds it in one of the places. Returns false if the chain ends here: then the slot says that the member is being given up.
+template <class Sync>
+template <class Publish>
+bool basic_pool<Sync>::leave_between(worker& self, work& next, chain_turn turn, Publish publish) noexcept {
+  const scoped_lock held(self.lock);
+  self.between = nullptr;
+  if (std::exchange(self.cut, false) || turn == chain_turn::ends || must_give_up(next)) {
+    mark_ending(next);
+    return false;
+  }
+  publish();
+  return true;
 }
 
 template <class Sync>
-bool basic_pool<Sync>::promote_single(account& to, work& next, std::uint32_t index, plan& then) noexcept {
+bool basic_pool<Sync>::promote_here(worker& self, work& next) noexcept {
+  return leave_between(self, next, chain_turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds self.lock
+    self.current = &next;
+    set_slot(work_access::slot(next), next, slot_place::worker, &self);
+  });
+}
+
+template <class Sync>
+bool basic_pool<Sync>::promote_single(worker& self, account& to, work& next, plan& then) noexcept {
   const bool another = has(next.flags(), work_flags::concurrent);
   const scoped_lock held(to.lock);
-  work_access::slot(next) = index;
-  work_access::accept(next, lane_here(to));
   if (graded_list::graded(next)) {
     to.expect_grades();
   }
-  set_slot(index, next, slot_place::account, &to);
-  to.singles.push_back(next);
-  to.publish_size();
-  then = choose_locked(to, another);
-  return true;
+  const bool goes_on =
+      leave_between(self, next, chain_turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds to.lock
+        work_access::accept(next, lane_here(to));
+        set_slot(work_access::slot(next), next, slot_place::account, &to);
+        to.singles.push_back(next);
+      });
+  if (goes_on) {
+    to.publish_size();
+    then = choose_locked(to, another);
+  }
+  return goes_on;
 }
 
-// Returns false if there is no memory for the key: the chain is cut. `here`: the key was free, and is now this worker's.
+// Returns false if there is no memory for the key, or the chain was cut. `here`: the key was free, and is now this worker's.
 template <class Sync>
-bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, std::uint32_t index, bool& here,
-                                     plan& then) noexcept {
+bool basic_pool<Sync>::promote_keyed(worker& self, account& to, work& next, bool& here, plan& then) noexcept {
   key_table& table = traits::table(*next.domain());
   const scoped_lock order_held(table.order);
   move_to_keys(table);
-  work_access::slot(next) = index;
-  here = &to == self.home && !self.rescuer && !self.broken() && self.in_batch.load(std::memory_order_relaxed) == 0 &&
-         own_free_key(self, table, next, index);
-  return here || enter_key(table, to, next, index, then);
-}
-
-// Returns whether the key had no works, and is this worker's now.
-template <class Sync>
-bool basic_pool<Sync>::own_free_key(worker& self, key_table& table, work& next, std::uint32_t index) noexcept {
+  const bool may_stay =
+      &to == self.home && !self.rescuer && !self.broken() && self.in_batch.load(std::memory_order_relaxed) == 0;
   key_shard& shard = table.shard_of(next.key());
   const scoped_lock held(shard.lock);
-  if (!key_table::provide(shard) || key_table::find(shard, next.key()) != nullptr) {
-    return false;
+  key_entry* entry = key_table::find(shard, next.key());
+  if (entry == nullptr && !key_table::provide(shard)) {
+    return leave_between(self, next, chain_turn::ends, [] {});
   }
-  const scoped_lock self_held(self.lock);
-  self.run_of = &key_table::add(shard, next.key());
-  self.current = &next;
-  set_slot(index, next, slot_place::worker, &self);
-  return true;
+  key_list<Sync> fresh;
+  const bool goes_on =
+      leave_between(self, next, chain_turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds both locks
+        here = may_stay && entry == nullptr;
+        if (here) {
+          self.run_of = &key_table::add(shard, next.key());
+          self.current = &next;
+          set_slot(work_access::slot(next), next, slot_place::worker, &self);
+          return;
+        }
+        if (entry == nullptr) {
+          entry =
+              &key_table::add(shard, next.key());  // no other thread adds one meanwhile: that needs the table's order
+          fresh.push_back(*entry);
+        }
+        wait_for_key_locked(shard, *entry, to, next);
+      });
+  if (!fresh.empty()) {
+    then = queue_keys_locked(shard, fresh);
+  }
+  return goes_on;
 }
 
 // What a broken worker had taken is for others.
@@ -573,9 +614,12 @@ void basic_pool<Sync>::end_run(worker& self) noexcept {
   perform(next);
 }
 
-// Runs as cancelled and releases a work that is linked nowhere any more, and the rest of its chain. Returns how many.
+// Runs as cancelled and releases a work that is linked nowhere any more, and the rest of its chain. The handle says that
+// they are being given up until the last of them has run. Returns how many.
 template <class Sync>
 std::size_t basic_pool<Sync>::give_up(work& first) noexcept {
+  const callback_scope scope(traits::callbacks(), this);
+  const std::uint32_t index = std::exchange(work_access::slot(first), 0);
   std::size_t count = 0;
   for (work* w = &first; w != nullptr; ++count) {
     account& of = local(w->cls());
@@ -583,6 +627,13 @@ std::size_t basic_pool<Sync>::give_up(work& first) noexcept {
     work_context ctx = work_access::context(nullptr);
     work_access::run(*w, ctx);
     work_access::drop_identity(*w);
+    if (work_access::timed(*w)) {  // a member whose turn did not come
+      work_access::set_timed(*w, false);
+      unreserve_timers(1);
+    }
+    if (next == nullptr && index != 0) {
+      slots_.give_back(index);
+    }
     work_access::set_state(*w, work_state::idle);
     work_access::release(*w);
     of.cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
@@ -626,7 +677,7 @@ bool basic_pool<Sync>::idle(worker& self) noexcept {
       return true;
     }
     if (!self.fixed) {
-      until = now + options_.idle_timeout;
+      until = deadline_after(now, options_.idle_timeout);
     }
   }
   self.was_woken = true;

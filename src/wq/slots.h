@@ -28,7 +28,8 @@ enum class slot_place : std::uint8_t {
   account,  // in an account's inbox or list; holder: the account
   key,      // waits for its key in domain
   worker,   // in a worker's batch, or its current work; holder: the worker
-  between,  // between two members of a chain; holder: the worker that had the last one
+  between,  // between two members of a chain; item: the next one; holder: the worker that had the last one
+  ending,   // is being given up: nothing takes it back any more, and it has not completed yet
 };
 
 template <class Sync>

@@ -29,6 +29,7 @@
 #include "sluice/base/park.h"
 #include "sluice/base/thread.h"
 #include "sluice/identity/wardrobe.h"
+#include "sluice/wq/interrupt_seam.h"
 
 #include "key_table.h"
 #include "nap_lock.h"
@@ -78,6 +79,7 @@ struct basic_worker {
   bool was_woken = false;
   bool worked = false;       // since it last lingered
   bool handed_over = false;  // somebody else is at what there is to do
+  bool gives_up = false;     // the pool is cancelling: its current work is run as cancelled
   std::uint64_t begun_when_woken = 0;
   // How long apart works came, on average: while it last had to wait for one, or since it was woken.
   std::chrono::nanoseconds apart = std::chrono::nanoseconds::max();
@@ -86,12 +88,17 @@ struct basic_worker {
   work_list batch SLUICE_GUARDED_BY(lock);
   basic_key_entry<Sync>* run_of SLUICE_GUARDED_BY(lock) = nullptr;  // the key that it owns
   work* current SLUICE_GUARDED_BY(lock) = nullptr;
-  work* between SLUICE_GUARDED_BY(lock) = nullptr;  // the next of a chain whose last member was released
+  work* between SLUICE_GUARDED_BY(lock) = nullptr;  // the next of a chain, while the member before it ends
   bool cut SLUICE_GUARDED_BY(lock) = false;         // that chain was cancelled
   bool interrupting SLUICE_GUARDED_BY(lock) = false;
   bool ask_due SLUICE_GUARDED_BY(lock) = false;  // its stop_source is still to be asked
+  // The manager sends the next signal then, and waits that long for the one after it.
+  steady_time send_at SLUICE_GUARDED_BY(lock){};
+  std::chrono::milliseconds send_pause SLUICE_GUARDED_BY(lock){0};
   bool started SLUICE_GUARDED_BY(lock) = false;
   pthread_t self SLUICE_GUARDED_BY(lock){};
+
+  interrupt_mark sent;  // a signal is on its way to the thread
 
   // Written by the thread, read by any.
   typename Sync::template atomic<std::uint8_t> mode{0};

@@ -221,6 +221,45 @@ TEST(RaceWqCancel, CancelAgainstChain) {
   }
 }
 
+// C3: a cancel that finds nothing comes before the chain was accepted, which it cannot here, or after its last member has run:
+// then the memory is the user's. Between two members, and while one is given up, the answer is another.
+TEST(RaceWqCancel, NotFoundMeansOver) {
+  enum class turn : std::uint8_t { same_class, other_class, keyed, failed };
+  for (const turn how : {turn::same_class, turn::other_class, turn::keyed, turn::failed}) {
+    explore([how](race::run& run) {
+      auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+      auto* const bound = rig->add_worker();
+      auto* const unbound = rig->add_worker(work_class::unbound);
+      race_job& last = rig->jobs[1];
+      if (how == turn::other_class) {
+        last.set_class(work_class::unbound);
+      } else if (how == turn::keyed) {
+        rig->set_key(last, 7);
+      } else if (how == turn::failed) {
+        rig->jobs[0].body = [](work_context& ctx) { ctx.fail(); };
+      }
+      rig->jobs[0].then(&last);
+      const work_handle name = rig->submit_tracked(rig->jobs[0]);
+      const auto cancel = [=] {
+        if (rig->pool.cancel(name) == cancel_result::not_found) {
+          race::check(rig->jobs[1].runs == 1, "not found: the whole chain has run (C3)");
+        }
+      };
+      run.thread([=] { rig->pool.worker_loop(*bound); });
+      run.thread([=] { rig->pool.worker_loop(*unbound); });
+      run.thread(cancel);
+      run.thread([=] {
+        cancel();
+        rig->stop();
+      });
+      run.after([=] {
+        rig->jobs[0].check_done();
+        rig->jobs[1].check_done();
+      });
+    });
+  }
+}
+
 // A chain of three classes and keys against cancel_all, which may meet it between two members.
 TEST(RaceWqCancel, CancelAllAgainstChain) {
   explore([](race::run& run) {

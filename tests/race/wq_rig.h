@@ -61,6 +61,10 @@ struct sluice::detail::pool_traits<race::sync> {
     static std::array<basic_worker<race::sync>*, 8> of_fiber{};
     return of_fiber[race::detail::engine::active()->self_index()];
   }
+  static const callback_scope*& callbacks() noexcept {
+    static std::array<const callback_scope*, 8> of_fiber{};
+    return of_fiber[race::detail::engine::active()->self_index()];
+  }
 };
 
 // Compiled once, in wq_rig.cpp.
@@ -75,8 +79,11 @@ struct race_clock final : sluice::clock_seam {
 
 // Interrupts are counted. C5: none is left over when the next work begins.
 struct race_interrupts final : sluice::interrupt_seam {
-  void admit() noexcept override {}
-  void send(pthread_t /*thread*/) noexcept override { ++sent; }
+  void admit(sluice::interrupt_mark& /*mark*/) noexcept override {}
+  [[nodiscard]] bool send(pthread_t /*thread*/) noexcept override {
+    ++sent;
+    return true;
+  }
   void consume() noexcept override { sent = 0; }
   int sent = 0;
 };

@@ -80,6 +80,37 @@ TEST(RaceWq, SubmitAgainstStop) {
   }
 }
 
+// X6: a work that was queued while stop(cancel_queued) looked at all others is given up too, or asked to stop. Its run ends
+// only then, so a work that stop misses is a livelock.
+TEST(RaceWq, SubmitAgainstCancellingStop) {
+  for (const bool keyed : {false, true}) {
+    explore([keyed](race::run& run) {
+      auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+      auto* const one = rig->add_worker();
+      auto accepted = std::make_shared<bool>(false);
+      if (keyed) {
+        rig->set_key(rig->jobs[0], 7);
+      }
+      rig->jobs[0].then(&rig->jobs[1]);
+      for (std::size_t i = 0; i < 2; ++i) {
+        rig->jobs[i].body = [](work_context& ctx) {
+          while (!ctx.cancelled()) {
+            race::sync::relax();
+          }
+        };
+      }
+      run.thread([=] { rig->pool.worker_loop(*one); });
+      run.thread([=] { *accepted = rig->submit(rig->jobs[0]); });
+      run.thread([=] { rig->stop(stop_policy::cancel_queued); });
+      run.after([=] {
+        for (std::size_t i = 0; i < 2; ++i) {
+          *accepted ? rig->jobs[i].check_done() : rig->jobs[i].check_untouched();
+        }
+      });
+    });
+  }
+}
+
 // P3 P4 P5: an idle time-out against a submit: the worker looks again before it leaves, or another is created.
 TEST(RaceWq, SpawnAgainstTimeout) {
   explore([](race::run& run) {

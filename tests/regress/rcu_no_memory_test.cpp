@@ -26,17 +26,17 @@ struct counts_its_end {
   void operator()(struct retired* one) const noexcept;
 };
 struct retired : sluice::rcu_obj_base<retired, counts_its_end> {
-  std::atomic<int>* ended = nullptr;
+  std::atomic<int>* ends{};
 };
 void counts_its_end::operator()(retired* one) const noexcept {
-  one->ended->fetch_add(1, std::memory_order_seq_cst);
+  one->ends->fetch_add(1, std::memory_order_seq_cst);
 }
 
 // R7: with no memory at all the first retired object is deleted after a grace period, as any other.
 TEST(RcuNoMemory, TheFirstRetireOfAProcessNeedsNone) {
   std::atomic<int> ended{0};
   retired one;
-  one.ended = &ended;
+  one.ends = &ended;
   no_memory.store(true, std::memory_order_seq_cst);
   one.retire();
   sluice::rcu_barrier();

@@ -145,7 +145,6 @@ int submit_to_own_full_queue(when_full full) {
 TEST(WqOthersBugs, BoundedQueueDoesNotWaitForItself) {
   EXPECT_EQ(submit_to_own_full_queue(when_full::refuse), EAGAIN);
   EXPECT_EQ(submit_to_own_full_queue(when_full::wait), EDEADLK);
-  EXPECT_EQ(submit_to_own_full_queue(when_full::run_inline), 0);
 }
 
 // folly #1864: nor do two pools whose workers wait for room in each other's queue, not for ever (W6).

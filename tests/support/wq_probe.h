@@ -33,6 +33,7 @@ class probe : public sluice::work {
       : work(operations, cls, flags), body_(std::move(body)) {}
 
   void on_release(std::function<void()> f) { release_ = std::move(f); }
+  void on_cancelled_run(std::function<void()> f) { give_up_ = std::move(f); }
   void wait_released() { done_.acquire(); }
   int runs() const { return runs_; }
   int releases() const { return releases_; }
@@ -46,6 +47,9 @@ class probe : public sluice::work {
     self.thread_ = std::this_thread::get_id();
     if (ctx.cancelled()) {
       self.cancelled_ = true;
+      if (self.give_up_) {
+        self.give_up_();
+      }
     } else if (self.body_) {
       self.body_(ctx);
     }
@@ -62,6 +66,7 @@ class probe : public sluice::work {
 
   std::function<void(sluice::work_context&)> body_;
   std::function<void()> release_;
+  std::function<void()> give_up_;
   std::counting_semaphore<> done_{0};
   int runs_ = 0;
   int releases_ = 0;

@@ -10,15 +10,24 @@
 #include "sluice/wq/io_wq.h"
 
 #include "support/own_new.h"
+#include "support/proc_threads.h"
 #include "support/wq_probe.h"
 
 namespace {
 
 std::atomic<bool> no_memory{false};
+// So many allocations succeed, then none. Negative: all do.
+std::atomic<int> allowed{-1};
 
 }  // namespace
 
 void* test::block_of(std::size_t bytes) noexcept {
+  if (allowed.load(std::memory_order_seq_cst) == 0) {
+    return nullptr;
+  }
+  if (allowed.load(std::memory_order_seq_cst) > 0) {
+    allowed.fetch_sub(1, std::memory_order_seq_cst);
+  }
   return no_memory.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
 }
 
@@ -139,6 +148,27 @@ TEST(IoWqNoMemory, WorksWithoutEntriesCanBeCancelled) {
   }
   wq->stop(stop_policy::run_queued);
   EXPECT_EQ(domain->live_keys(), 0U);
+}
+
+// X4: whichever allocation of create fails, it returns ENOMEM, leaves nothing behind, and the next create succeeds.
+TEST(IoWqNoMemory, EachAllocationOfCreateMayFail) {
+  bool succeeded = false;
+  int failures = 0;
+  for (int n = 0; !succeeded && n < 1000; ++n) {
+    allowed.store(n, std::memory_order_seq_cst);
+    auto made = io_wq::create({.max_bound = 1, .name = "nomem"});
+    allowed.store(-1, std::memory_order_seq_cst);
+    succeeded = made.has_value();
+    failures += succeeded ? 0 : 1;
+    if (!succeeded) {
+      ASSERT_EQ(made.error().value(), ENOMEM) << "allocation " << n;
+      while (test::threads_named("nomem") != 0) {  // one that was joined may be listed for a moment
+        std::this_thread::yield();
+      }
+    }
+  }
+  EXPECT_TRUE(succeeded);
+  EXPECT_GT(failures, 3);
 }
 
 // X4 C1: a chain whose next member finds no memory for its key is cut, and that member keeps nothing of the chain's handle:

@@ -15,7 +15,9 @@
 #include "sluice/base/unique_fd.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
+#include "sluice/wq/wq_timer.h"
 
+#include "support/proc_threads.h"
 #include "support/wq_probe.h"
 
 namespace sluice {
@@ -416,19 +418,6 @@ TEST(IoWq, RefusedWorkIsUntouched) {
   EXPECT_EQ(c.runs() + c.releases(), 0);
 }
 
-TEST(IoWq, FullQueueMayRunInline) {
-  const auto wq = make_wq({.max_bound = 1, .queue_limit = 1, .full = when_full::run_inline});
-  held_worker blocker(*wq);
-  probe queued;
-  probe here;
-  ASSERT_TRUE(wq->submit(queued));
-  ASSERT_TRUE(wq->submit(here));
-  EXPECT_EQ(here.ran_on(), std::this_thread::get_id());
-  EXPECT_EQ(here.releases(), 1);
-  blocker.unblock();
-  wq->stop(stop_policy::run_queued);
-}
-
 TEST(IoWq, FullQueueMayWaitButNotAWorkerForItself) {
   const auto wq = make_wq({.max_bound = 1, .queue_limit = 1, .full = when_full::wait, .full_wait = 60'000ms});
   std::latch go(1);
@@ -489,17 +478,244 @@ TEST(IoWq, StopFromAWorkerIsAnError) {
   EXPECT_EQ(said, EDEADLK);
 }
 
-// X5: nor put its last count.
-TEST(IoWqDeathTest, LastPutOnAWorkerDies) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_DEATH(
-      {
-        auto* held = new ref<io_wq>(make_wq());
-        std::latch never(1);
-        static_cast<void>((*held)->submit([held] { held->reset(); }));
-        never.wait();
-      },
-      "own workers");
+// Waits until the pool has ended: its last thread is joined by then.
+void await_end_of(std::string_view name) {
+  while (test::threads_named(name) != 0) {
+    std::this_thread::yield();
+  }
+}
+
+// X5: the last count put on a worker, in a cancelled run, in a release on the canceller's thread or in a timer function ends
+// the pool on another thread.
+TEST(IoWq, TheLastCountMayBePutInACallback) {
+  {
+    auto wq = make_wq({.name = "lastrun"});
+    auto* const held = new ref<io_wq>(std::move(wq));
+    ASSERT_TRUE((*held)->submit([held] { delete held; }));
+    await_end_of("lastrun");
+  }
+  for (const bool in_release : {false, true}) {
+    auto wq = make_wq({.max_bound = 1, .name = "lastcan"});
+    io_wq& pool = *wq;
+    std::latch started(1);
+    probe runs([&](work_context& ctx) {
+      started.count_down();
+      while (!ctx.cancelled()) {
+        std::this_thread::yield();
+      }
+    });
+    ASSERT_TRUE(pool.submit(runs));
+    started.wait();
+    probe pending;
+    test::probe* const last = &pending;
+    if (in_release) {
+      last->on_release([&] { wq.reset(); });
+    } else {
+      last->on_cancelled_run([&] { wq.reset(); });
+    }
+    const auto handle = pool.submit_tracked(pending);
+    ASSERT_TRUE(handle);
+    EXPECT_EQ(pool.cancel(*handle), cancel_result::cancelled);
+    EXPECT_FALSE(wq);
+    await_end_of("lastcan");
+  }
+  {
+    struct last_timer : wq_timer {
+      explicit last_timer(ref<io_wq>* held) : wq_timer(**held, fire), owner(held) {}
+      static void fire(wq_timer& timer) noexcept {
+        ref<io_wq>* const owner = static_cast<last_timer&>(timer).owner;
+        delete &static_cast<last_timer&>(timer);
+        delete owner;
+      }
+      ref<io_wq>* owner;
+    };
+    auto* const timer = new last_timer(new ref<io_wq>(make_wq({.name = "lasttim"})));
+    timer->arm(std::chrono::steady_clock::now());
+    await_end_of("lasttim");
+  }
+}
+
+// X5: stop in a cancelled run, in a release, in a stop callback or in a timer function is refused.
+TEST(IoWq, StopInACallbackIsAnError) {
+  const auto wq = make_wq({.max_bound = 1});
+  held_worker blocker(*wq);
+  std::vector<int> said;
+  const auto stop = [&] { said.push_back(wq->stop(stop_policy::cancel_queued).error.value()); };
+  probe pending;
+  pending.on_cancelled_run(stop);
+  pending.on_release(stop);
+  const auto handle = wq->submit_tracked(pending);
+  ASSERT_TRUE(handle);
+  EXPECT_EQ(wq->cancel(*handle), cancel_result::cancelled);
+  EXPECT_EQ(said, (std::vector<int>{EDEADLK, EDEADLK}));
+  blocker.unblock();
+  blocker.wait_released();
+
+  said.clear();
+  std::latch ready(1);
+  std::latch seen(1);
+  probe listens([&](work_context& ctx) {
+    const std::stop_callback heard(ctx.stop_token(), [&] {
+      stop();
+      seen.count_down();
+    });
+    ready.count_down();
+    seen.wait();
+  });
+  const auto running = wq->submit_tracked(listens);
+  ASSERT_TRUE(running);
+  ready.wait();
+  EXPECT_EQ(wq->cancel(*running), cancel_result::running);
+  listens.wait_released();
+  EXPECT_EQ(said, (std::vector<int>{EDEADLK}));
+
+  struct stopping_timer : wq_timer {
+    stopping_timer(io_wq& pool, std::function<void()> what) : wq_timer(pool, fire), act(std::move(what)) {}
+    static void fire(wq_timer& timer) noexcept { static_cast<stopping_timer&>(timer).act(); }
+    std::function<void()> act;
+  };
+  said.clear();
+  std::latch fired(1);
+  stopping_timer timer(*wq, [&] {
+    stop();
+    fired.count_down();
+  });
+  timer.arm(std::chrono::steady_clock::now());
+  fired.wait();
+  timer.disarm_and_wait();
+  EXPECT_EQ(said, (std::vector<int>{EDEADLK}));
+  EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
+}
+
+// A timer function does not wait for room: it would hold up the manager.
+TEST(IoWq, ATimerFunctionDoesNotWaitForRoom) {
+  const auto wq = make_wq({.max_bound = 1, .queue_limit = 1, .full = when_full::wait, .full_wait = 60'000ms});
+  held_worker blocker(*wq);
+  probe queued;
+  ASSERT_TRUE(wq->submit(queued));
+  struct submitting_timer : wq_timer {
+    explicit submitting_timer(io_wq& pool) : wq_timer(pool, fire), wq(pool) {}
+    static void fire(wq_timer& timer) noexcept {
+      auto& self = static_cast<submitting_timer&>(timer);
+      const result<void> accepted = self.wq.submit(self.extra);
+      self.said = accepted ? 0 : accepted.error().value();
+      self.fired.count_down();
+    }
+    io_wq& wq;
+    probe extra;
+    int said = -1;
+    std::latch fired{1};
+  } timer(*wq);
+  timer.arm(std::chrono::steady_clock::now());
+  timer.fired.wait();
+  timer.disarm_and_wait();
+  EXPECT_EQ(timer.said, EDEADLK);
+  EXPECT_EQ(timer.extra.runs(), 0);
+  blocker.unblock();
+  EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
+}
+
+// Times that no clock reaches, and times long past, end in a wait that is not a busy loop.
+TEST(IoWq, ExtremeTimesDoNotSpin) {
+  const auto wq = make_wq({.max_bound = 1, .idle_timeout = std::chrono::milliseconds::max()});
+  held_worker blocker(*wq);
+  EXPECT_FALSE(wq->stop(stop_policy::run_queued, steady_time::min()).finished);
+  EXPECT_FALSE(wq->stop(stop_policy::run_queued, steady_time{} - std::chrono::hours(1)).finished);
+  EXPECT_FALSE(wq->stop(stop_policy::run_queued, std::chrono::steady_clock::now()).finished);
+  blocker.unblock();
+  EXPECT_TRUE(wq->stop(stop_policy::run_queued, no_deadline - 1ns).finished);
+  constexpr steady_time now{std::chrono::hours(1)};
+  EXPECT_EQ(deadline_after(now, std::chrono::milliseconds::max()), no_deadline);
+  EXPECT_EQ(deadline_after(now, std::chrono::hours::max()), no_deadline);
+  EXPECT_EQ(deadline_after(now, std::chrono::nanoseconds::max()), no_deadline);
+  EXPECT_EQ(deadline_after(now, 5ms), now + 5ms);
+  EXPECT_EQ(io_wq::create({.idle_timeout = -1ms}).error().value(), EINVAL);
+  EXPECT_EQ(io_wq::create({.full_wait = -1ms}).error().value(), EINVAL);
+}
+
+// A member's deadline is its own: it ends the chain from there on, and leaves nothing behind.
+TEST(IoWq, DeadlinesOfChainMembersAreMet) {
+  const auto wq = make_wq({.max_bound = 2});
+  const auto past = std::chrono::steady_clock::now() - 1s;
+  probe head;
+  probe late;
+  probe rest;
+  late.set_deadline(past);
+  const std::array<work*, 3> chain{&head, &late, &rest};
+  ASSERT_TRUE(wq->submit_chain(chain));
+  rest.wait_released();
+  EXPECT_FALSE(head.was_cancelled());
+  EXPECT_TRUE(late.was_cancelled());
+  EXPECT_TRUE(rest.was_cancelled());
+
+  // Submitted again without a deadline, it runs.
+  late.wait_released();
+  head.wait_released();
+  probe again_head;
+  probe again_rest;
+  const std::array<work*, 2> same{&again_head, &again_rest};
+  again_rest.set_deadline(std::chrono::steady_clock::now() + 1h);
+  ASSERT_TRUE(wq->submit_chain(same));
+  again_rest.wait_released();
+  again_head.wait_released();
+  EXPECT_FALSE(again_rest.was_cancelled());
+  ASSERT_TRUE(wq->submit(again_rest));
+  again_rest.wait_released();
+  EXPECT_FALSE(again_rest.was_cancelled());
+
+  // While the member runs its deadline interrupts it; the deadline of the head does not.
+  probe first;
+  bool stopped = false;
+  probe second([&](work_context& ctx) {
+    while (!ctx.cancelled()) {
+      std::this_thread::yield();
+    }
+    stopped = true;
+  });
+  first.set_deadline(std::chrono::steady_clock::now() + 1h);
+  second.set_deadline(std::chrono::steady_clock::now() + 20ms);
+  const std::array<work*, 2> both{&first, &second};
+  ASSERT_TRUE(wq->submit_chain(both));
+  second.wait_released();
+  EXPECT_TRUE(stopped);
+  EXPECT_FALSE(first.was_cancelled());
+  EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
+}
+
+// Counts what is sent, and delivers nothing: a thread that cannot take a signal.
+struct deaf_interrupts final : interrupt_seam {
+  void admit(interrupt_mark& /*mark*/) noexcept override {}
+  [[nodiscard]] bool send(pthread_t /*thread*/) noexcept override {
+    sent.fetch_add(1, std::memory_order_relaxed);
+    return true;
+  }
+  void consume() noexcept override {}
+  std::atomic<int> sent{0};
+};
+
+// A worker that does not take an interrupt is not sent another, however long its work runs on.
+TEST(IoWq, AnInterruptThatIsNotTakenIsNotRepeated) {
+  deaf_interrupts signals;
+  const auto wq = make_wq({.max_bound = 1, .interrupts = &signals});
+  std::latch started(1);
+  std::latch go(1);
+  probe stuck([&](work_context&) {
+    started.count_down();
+    go.wait();
+  });
+  const auto handle = wq->submit_tracked(stuck);
+  ASSERT_TRUE(handle);
+  started.wait();
+  EXPECT_EQ(wq->cancel(*handle), cancel_result::running);
+  EXPECT_EQ(wq->cancel(*handle), cancel_result::running);
+  // A work that waits keeps the manager busy; its deadline shows that time has passed.
+  probe timed;
+  timed.set_deadline(std::chrono::steady_clock::now() + 100ms);
+  ASSERT_TRUE(wq->submit(timed));
+  timed.wait_released();
+  EXPECT_EQ(signals.sent.load(std::memory_order_relaxed), 1);
+  go.count_down();
+  EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
 }
 
 // W1: an accepted work is not the submitter's, and the check says so whatever the wq has noted in it.

@@ -13,6 +13,15 @@ using steady_time = std::chrono::steady_clock::time_point;
 // A deadline that never comes.
 inline constexpr steady_time no_deadline = steady_time::max();
 
+// The time `wait` after `now`; no_deadline if that is later than a steady_time can say. Requires: now is not before the
+// clock's epoch.
+template <class Rep, class Period>
+[[nodiscard]] constexpr steady_time deadline_after(steady_time now, std::chrono::duration<Rep, Period> wait) noexcept {
+  // Compared in the unit of `wait`: converting the largest milliseconds to nanoseconds would overflow.
+  const auto left = std::chrono::duration_cast<std::chrono::duration<Rep, Period>>(no_deadline - now);
+  return wait < left ? now + wait : no_deadline;
+}
+
 class clock_seam {
  public:
   clock_seam() = default;

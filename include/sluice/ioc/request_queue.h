@@ -34,8 +34,8 @@
 //
 // "waits on": until somebody unquiesces or unfreezes, or the deadline.
 //
-// Ownership:      kref. The io_wq outlives the queue and is stopped after it; it refuses when it is full (with run_inline
-//                 a waiting request would run on the thread that ended another). A queue whose elevator keeps io_cqs is
+// Ownership:      kref. The io_wq outlives the queue and is stopped after it; when_full::refuse: a
+//                 completion must not wait for room. A queue whose elevator keeps io_cqs is
 //                 stopped or removed before its last put (checked); one without requests or io_cqs may just go.
 // Thread safety:  any thread that holds a count.
 // Blocking:       submit and cancel_owner never wait for a request that runs; those that take a deadline wait for what

@@ -4,9 +4,11 @@
 //   if (auto r = (*wq)->submit(*job); !r) { … r.error(): the job is still ours … }
 //   (*wq)->stop(stop_policy::run_queued);
 //
-// Ownership:      kref, for whoever shares the pool. The last put stops it (cancel_queued, without deadline) and joins its
-//                 threads; it must not happen on one of its own workers (a failed check).
-// Thread safety:  any thread that holds a count may call anything, workers included (stop from a worker is an error).
+// Ownership:      kref, for all who share the pool. The last put stops it (cancel_queued, without deadline) and joins its
+//                 threads. On one of its own threads, or in a cancelled run, a release, a stop callback or a timer function,
+//                 the last put returns at once and a thread named "wq-end" ends the pool.
+// Thread safety:  any thread that holds a count may call anything, workers included; stop() in one of those places is
+//                 refused (EDEADLK), and when_full::wait does not wait there.
 // Blocking:       submit does not (unless when_full::wait was chosen). cancel runs the cancelled works on the caller's
 //                 thread. stop waits.
 // Ordering:       works of a key start in submit order, overtaking others if need be. Works without a key, of one class,
@@ -14,8 +16,8 @@
 //                 in 20 us those of one core are, unless the class may have one worker only. submit happens before run, run
 //                 before release, release before stop's return.
 // Errors:         submit: ESHUTDOWN after stop began; EAGAIN queue full; ENOMEM no room for a key, handle or deadline;
-//                 ETIMEDOUT full until the wait's end; EDEADLK a worker would wait for room in its own wq. A refused
-//                 work is untouched (W6).
+//                 ETIMEDOUT full until the wait's end; EDEADLK the calling thread would wait for room in a wq that it
+//                 belongs to, or whose callback it runs. A refused work is untouched (W6).
 // Limits:         queue_limit works queued per class; max_bound and max_unbound workers over all nodes; a name of 8 bytes.
 // Invariants:     W1 W2 W3 W4 W5 W6 W7 P1 … P10 C1 … C8 X1 … X6
 #pragma once
@@ -46,6 +48,7 @@ namespace sluice {
 
 namespace detail {
 class wq_core;
+struct wq_ending;
 
 // A callable that was submitted by value, in a node that the wq keeps for the next one. A large one lives on the heap.
 struct call_node : work {
@@ -65,9 +68,8 @@ struct call_node : work {
 
 // What a submit does when queue_limit works of the class are queued.
 enum class when_full : std::uint8_t {
-  refuse,      // EAGAIN
-  wait,        // until there is room, at most full_wait; a worker of the same wq gets EDEADLK instead
-  run_inline,  // run and release on the submitter's thread (keyed works and chains are refused with EAGAIN)
+  refuse,  // EAGAIN
+  wait,    // until there is room, at most full_wait; a thread or callback of the same wq gets EDEADLK instead
 };
 
 struct io_wq_options {
@@ -110,8 +112,9 @@ class work_handle {
 
 enum class cancel_result : std::uint8_t {
   cancelled,  // it was pending; its run (cancelled) and its release are over, and so are those of the rest of its chain
-  running,    // it was executing: asked to stop, its system call interrupted until it leaves; it completes once, later
-  not_found,  // neither (over, never accepted, or no_cancel)
+  running,    // it was executing: asked to stop, its system call interrupted until it leaves; it completes once, later.
+              // Also: another thread is giving it up, or it is the turn of a chain's next member. The memory is in use
+  not_found,  // neither: it has completed (or is in its release), was never accepted, or is no_cancel
 };
 
 struct cancel_counts {
@@ -131,8 +134,10 @@ struct work_view {
 };
 
 enum class stop_policy : std::uint8_t {
-  run_queued,     // what was accepted is run
-  cancel_queued,  // what is pending is cancelled, what runs is asked to stop; pending no_cancel works are run
+  run_queued,  // what was accepted is run
+  // What is pending is cancelled, what runs is asked to stop; pending no_cancel works are run. It holds until the pool has
+  // drained: a work whose submit was under way is given up by the worker that takes it.
+  cancel_queued,
 };
 
 struct running_work {
@@ -142,7 +147,7 @@ struct running_work {
 
 struct stop_report {
   bool finished = false;  // every work released and every thread joined. false: the deadline came first, or EDEADLK
-  std::error_code error;  // EDEADLK: called by one of the wq's own workers; nothing was done
+  std::error_code error;  // EDEADLK: called on a thread of the wq or in one of its callbacks; nothing was done
   std::size_t cancelled = 0;
   std::size_t still_queued = 0;
   std::vector<running_work> still_running;
@@ -222,14 +227,15 @@ class io_wq : public kref<io_wq> {
   friend struct delete_release;
   friend class wq_timer;
 
-  explicit io_wq(std::unique_ptr<detail::wq_core> core) noexcept;
+  io_wq(std::unique_ptr<detail::wq_core> core, std::unique_ptr<detail::wq_ending> ending) noexcept;
   ~io_wq();
 
   [[nodiscard]] detail::call_node& take_call(work_class cls);
   [[nodiscard]] result<void> submit_call(detail::call_node& node) noexcept;
   result<cancel_counts> cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept;
 
-  const std::unique_ptr<detail::wq_core> core_;
+  std::unique_ptr<detail::wq_core> core_;
+  std::unique_ptr<detail::wq_ending> ending_;
 };
 
 }  // namespace sluice

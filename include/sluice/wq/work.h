@@ -69,7 +69,8 @@ enum class work_flags : std::uint8_t {
 
 // The two functions of a kind of work. A table lives as long as any work that names it (make it static constexpr).
 struct work_ops {
-  // Does it, or gives it up if ctx.cancelled(). On a worker's thread; a cancelled one on the canceller's.
+  // Does it, or gives it up if ctx.cancelled(). On a worker's thread; a cancelled one on the canceller's, or on a worker's if a
+  // stop cancels it, or the member before it in its chain failed.
   void (*run)(work&, work_context&) noexcept = nullptr;
   // Takes the memory back. The wq touches nothing of the work from here on.
   void (*release)(work&) noexcept = nullptr;
@@ -101,7 +102,8 @@ class work {
   void set_ioprio_class(ioprio_class priority) noexcept { idle().priority_ = std::to_underlying(priority) & 3U; }
   // A tag of the user's choice, for cancel_owner. 0 is nobody.
   void set_owner(std::uint64_t owner) noexcept { idle().owner_ = owner; }
-  // Not over by then: cancelled, as if by a cancel at that time. no_deadline takes it away.
+  // If it has not completed by `deadline` it is cancelled, as by cancel() at that time. Holds for one submit; no_deadline
+  // takes it away. Of a member of a chain: looked at from its turn on; it ends the chain from this member on.
   void set_deadline(steady_time deadline) noexcept {
     idle().deadline_ = deadline.time_since_epoch().count();
     timed_ = deadline != no_deadline ? 1 : 0;

@@ -11,7 +11,9 @@
 // | firing | fires once more, at `at` | → idle, false | → idle, or armed, at its end | no   |
 //
 // The function runs on the manager's thread, which creates the workers and watches over all of them: it must be short
-// and must not block. It may arm and disarm timers, submit works, and, as its last act, destroy its own.
+// and must not block. It may arm and disarm timers, submit works (a full queue refuses with EDEADLK where it would wait),
+// cancel works (their cancelled runs and releases then run here, and must be as short), drop references, and, as its last act,
+// destroy its own timer. stop() is refused there (EDEADLK).
 //
 // Ownership:      the user's; the io_wq outlives it.
 // Thread safety:  any thread; the destruction happens after all other calls.
