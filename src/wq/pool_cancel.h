@@ -174,8 +174,8 @@ std::optional<cancel_result> basic_pool<Sync>::cancel_in_key(hash_domain& domain
   return cancel_result::cancelled;
 }
 
-// Under the lock that a worker needs to end its run: it is the work that runs now which is asked (C5). The manager sends the
-// signals: a canceller may hold an account's lock here, and a system call has no place under that.
+// Under the lock that a worker needs to end its run: the work that runs now is asked, and no other (C5). It sends no
+// signal: a scan holds an account's lock here, and a system call has no place under that. The manager sends it.
 template <class Sync>
 std::optional<std::stop_source> basic_pool<Sync>::ask_locked(worker& at) noexcept {
   std::optional<std::stop_source> source = at.running.ask_stop();

@@ -72,7 +72,7 @@ void basic_pool<Sync>::disown(key_table& table) noexcept {
   });
 }
 
-// Starts a thread of one of the loops. Memory that lacks is an error like any other: the caller undoes what it expected.
+// Starts a thread of one of the loops. Out of memory is an error like any other: the caller undoes what it expected.
 template <class Sync>
 result<named_thread> basic_pool<Sync>::start_thread(const char* suffix, void (basic_pool::*loop)() noexcept) noexcept {
   try {
@@ -137,8 +137,8 @@ stop_report basic_pool<Sync>::stop(stop_policy policy, steady_time deadline) noe
     Sync::wake(of.room_word, wake_all);
   }
   if (policy == stop_policy::cancel_queued) {
-    // Until the pool has drained, and not once: a submit that has passed the gate may queue its work after the scan. Who
-    // takes a work to run it looks at this under the lock under which the scan looks at what it runs.
+    // It lasts until the pool has drained: a submit that has passed the gate may queue its work after the scan. A worker that
+    // takes a work reads it under the lock under which the scan looks at that worker.
     cancelling_.store(true, std::memory_order_seq_cst);
     report.cancelled = cancel_all().cancelled;
   }

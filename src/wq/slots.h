@@ -44,10 +44,6 @@ class basic_slot_table {
     std::uint64_t key = 0;
     std::uint32_t next_free = 0;
     slot_place place = slot_place::free;
-
-    [[nodiscard]] bool same(std::uint32_t other_generation, slot_place at, const void* whose) const noexcept {
-      return generation == other_generation && place == at && holder == whose;
-    }
   };
 
   basic_slot_table() = default;
