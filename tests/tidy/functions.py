@@ -21,6 +21,9 @@ class Function:
     name: str
     first: int
     last: int
+    # Positions in the code, of C++ only: of the body's brace, and of the one that closes it.
+    opens: int = 0
+    closes: int = 0
 
     @property
     def length(self) -> int:
@@ -57,7 +60,7 @@ def cpp_functions(source: Source) -> Iterator[Function]:
     """The outermost bodies: those within them are their parts."""
     code = source.code
     kinds: list[str] = []
-    begun: list[tuple[str, int]] = []
+    begun: list[tuple[str, int, int]] = []
     start, before = 0, ";"
     for match in re.finditer(r"[{};]", code):
         position, mark = match.start(), match.group()
@@ -66,11 +69,12 @@ def cpp_functions(source: Source) -> Iterator[Function]:
             kind = _kind(head, before)
             if kind == "body" and "body" not in kinds:
                 first = position - len(head.lstrip())
-                begun.append((_name(head), source.line_of(first)))
+                begun.append((_name(head), source.line_of(first), position))
             kinds.append(kind)
         elif mark == "}" and kinds:
             if kinds.pop() == "body" and "body" not in kinds:
-                yield Function(*begun.pop(), source.line_of(position))
+                name, line, opens = begun.pop()
+                yield Function(name, line, source.line_of(position), opens, position)
         start, before = position + 1, mark
 
 
