@@ -9,6 +9,7 @@ function(sluice_floor NAME)
     add_library(${target} STATIC ${ARG_SOURCES})
     set(scope PUBLIC)
     target_link_libraries(${target} PRIVATE sluice_flags ${ARG_PRIVATE_LIBS})
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)  # private headers are named from there
     set_target_properties(${target} PROPERTIES UNITY_BUILD ${SLUICE_UNITY} UNITY_BUILD_BATCH_SIZE 0)
   else()
     add_library(${target} INTERFACE)

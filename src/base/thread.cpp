@@ -1,12 +1,19 @@
 #include "sluice/base/thread.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "sluice/base/check.h"
 #include "sluice/base/immortal.h"
+#include "sluice/base/unique_fd.h"
 
 namespace sluice {
 namespace {
@@ -81,6 +88,31 @@ void named_thread::join() noexcept {
   const int err = ::pthread_join(handle_, nullptr);
   SLUICE_CHECK_OP(err, ==, 0);
   started_ = false;
+}
+
+bool named_thread::try_join() noexcept {
+  if (!started_) {
+    return true;
+  }
+  const int err = ::pthread_tryjoin_np(handle_, nullptr);
+  SLUICE_CHECK(err == 0 || err == EBUSY, "a thread is joined once");
+  started_ = err != 0;
+  return !started_;
+}
+
+bool thread_seam::sleeps(pid_t thread) noexcept {
+  std::array<char, 64> path;
+  std::snprintf(path.data(), path.size(), "/proc/self/task/%d/stat", static_cast<int>(thread));
+  const unique_fd file(::open(path.data(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 128> text;
+  const ssize_t n = file ? ::read(file.get(), text.data(), text.size()) : -1;
+  if (n <= 0) {
+    return true;
+  }
+  // "pid (name) S …": the name may hold anything, so the state follows the last parenthesis (proc(5)).
+  const std::string_view all(text.data(), static_cast<std::size_t>(n));
+  const std::size_t end = all.rfind(") ");
+  return end == std::string_view::npos || end + 2 >= all.size() || all[end + 2] != 'R';
 }
 
 thread_seam& thread_seam::real() noexcept {

@@ -3,11 +3,12 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <new>
 #include <utility>
 
-#include "core.h"
-#include "wq_ending.h"
+#include "wq/os/os_pool.h"
+#include "wq/stop/wq_ending.h"
 
 namespace sluice {
 namespace {
@@ -55,7 +56,7 @@ result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
     }
     auto ending = std::make_unique<detail::wq_ending>();
     auto core = std::make_unique<detail::wq_core>(chosen, std::move(*nodes), std::move(*signal));
-    if (result<void> started = core->pool.start(); !started) {
+    if (result<void> started = core->pool.life.start(); !started) {
       return std::unexpected(started.error());
     }
     return ref<io_wq>::adopt(new io_wq(std::move(core), std::move(ending)));
@@ -65,28 +66,43 @@ result<ref<io_wq>> io_wq::create(const io_wq_options& options) {
 }
 
 result<void> io_wq::submit(work& head) noexcept {
-  return core_->pool.submit(head, nullptr);
+  return core_->pool.admission.submit(head, nullptr);
 }
 
 result<work_handle> io_wq::submit_tracked(work& head) noexcept {
   work_handle handle;
-  if (const result<void> accepted = core_->pool.submit(head, &handle); !accepted) {
+  if (const result<void> accepted = core_->pool.admission.submit(head, &handle); !accepted) {
     return std::unexpected(accepted.error());
   }
   return handle;
 }
 
 result<std::size_t> io_wq::submit(std::span<work* const> works) noexcept {
-  return core_->pool.submit(works);
+  return core_->pool.admission.submit(works);
 }
 
 result<void> io_wq::submit_chain(std::span<work* const> works) noexcept {
-  SLUICE_CHECK(!works.empty(), "a chain has a head");
-  for (std::size_t i = 0; i + 1 < works.size(); ++i) {
-    works[i]->then(works[i + 1]);
+  SLUICE_CHECK(!works.empty(), "submit_chain(): the span is empty; a chain has a head");
+  // A refused chain is given back as it was (W6).
+  std::array<work*, 32> few;
+  std::unique_ptr<work*[]> many;
+  work** before = few.data();
+  if (works.size() > few.size()) {
+    many.reset(new (std::nothrow) work*[works.size()]);
+    before = many.get();
+    if (before == nullptr) {
+      return fail(ENOMEM);
+    }
   }
-  works.back()->then(nullptr);
-  return submit(*works.front());
+  for (std::size_t i = 0; i < works.size(); ++i) {
+    before[i] = works[i]->link();
+    works[i]->then(i + 1 < works.size() ? works[i + 1] : nullptr);
+  }
+  const result<void> accepted = submit(*works.front());
+  for (std::size_t i = 0; !accepted && i < works.size(); ++i) {
+    works[i]->then(before[i]);
+  }
+  return accepted;
 }
 
 detail::call_node& io_wq::take_call(work_class cls) {
@@ -108,34 +124,34 @@ result<void> io_wq::submit_call(detail::call_node& node) noexcept {
 // A cancelled run or a release may drop the caller's own reference: each of the four keeps one until it returns.
 cancel_result io_wq::cancel(work_handle handle) noexcept {
   const ref<io_wq> keep = ref<io_wq>::retain(this);
-  return core_->pool.cancel(handle);
+  return core_->pool.cancels.cancel(handle);
 }
 
 cancel_counts io_wq::cancel_owner(std::uint64_t owner) noexcept {
   const ref<io_wq> keep = ref<io_wq>::retain(this);
-  return core_->pool.cancel_owner(owner);
+  return core_->pool.cancels.cancel_owner(owner);
 }
 
 cancel_counts io_wq::cancel_all() noexcept {
   const ref<io_wq> keep = ref<io_wq>::retain(this);
-  return core_->pool.cancel_all();
+  return core_->pool.cancels.cancel_all();
 }
 
-result<cancel_counts> io_wq::cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept {
+result<cancel_counts> io_wq::cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) {
   const ref<io_wq> keep = ref<io_wq>::retain(this);
-  return core_->pool.cancel_chosen(choose, chooser);
+  return core_->pool.cancels.cancel_chosen(choose, chooser);
 }
 
 stop_report io_wq::stop(stop_policy policy, steady_time deadline) noexcept {
-  return core_->pool.stop(policy, deadline);
+  return core_->pool.life.stop(policy, deadline);
 }
 
 unsigned io_wq::set_max_workers(work_class cls, unsigned max) noexcept {
-  return core_->pool.set_max(cls, max);
+  return core_->pool.growth.set_max(cls, max);
 }
 
 unsigned io_wq::max_workers(work_class cls) const noexcept {
-  return core_->pool.get_max(cls);
+  return core_->pool.growth.max(cls);
 }
 
 result<void> io_wq::set_affinity(std::span<const unsigned> cpus) noexcept {
@@ -147,11 +163,11 @@ result<void> io_wq::set_affinity(std::span<const unsigned> cpus) noexcept {
     }
     CPU_SET(cpu, &set);
   }
-  return CPU_COUNT(&set) != 0 ? core_->pool.set_affinity(set) : fail(EINVAL);
+  return CPU_COUNT(&set) != 0 ? core_->pool.affinity.choose(set, core_->pool.roster) : fail(EINVAL);
 }
 
 wq_stats io_wq::stats() const noexcept {
-  return core_->pool.stats();
+  return core_->pool.reports.stats();
 }
 
 bool io_wq::on_worker() const noexcept {

@@ -1,15 +1,15 @@
 #include "sluice/wq/work.h"
 
-#include "runner.h"
+#include "wq/item/run_token.h"
 
 namespace sluice {
 
 bool work_context::cancelled() const noexcept {
-  return runner_ == nullptr || static_cast<const detail::runner*>(runner_)->stop_asked();
+  return token_ == nullptr || static_cast<const detail::run_token*>(token_)->stop_asked();
 }
 
 std::stop_token work_context::stop_token() noexcept {
-  if (runner_ == nullptr) {
+  if (token_ == nullptr) {
     try {
       std::stop_source stopped;
       stopped.request_stop();
@@ -18,7 +18,7 @@ std::stop_token work_context::stop_token() noexcept {
       return {};
     }
   }
-  return static_cast<detail::runner*>(runner_)->token();
+  return static_cast<detail::run_token*>(token_)->token();
 }
 
 }  // namespace sluice

@@ -4,7 +4,7 @@
 
 #include "sluice/base/check.h"
 
-#include "core.h"
+#include "wq/os/os_pool.h"
 
 namespace sluice {
 namespace {
@@ -19,16 +19,16 @@ wq_timer::~wq_timer() {
 }
 
 void wq_timer::arm(steady_time when) noexcept {
-  wq_.core_->pool.arm(*this, when);
+  wq_.core_->pool.manager.arm(*this, when);
 }
 
 bool wq_timer::disarm() noexcept {
-  return wq_.core_->pool.alarms().disarm(*this);
+  return wq_.core_->pool.manager.alarms().disarm(*this);
 }
 
 void wq_timer::disarm_and_wait() noexcept {
   if (!disarm() && fires_here != this) {
-    wq_.core_->pool.alarms().wait_out(*this);
+    wq_.core_->pool.manager.alarms().wait_out(*this);
   }
 }
 

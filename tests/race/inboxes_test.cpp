@@ -2,7 +2,7 @@
 // who stops running does not miss it (P5).
 // Method: under the weak memory model, every schedule of two putters of which one takes; random ones of two putters and a
 // taker that stops running.
-#include "wq/inboxes.h"
+#include "wq/ready/inboxes.h"
 
 #include <array>
 #include <functional>

@@ -1,6 +1,6 @@
 // Goal: one at a time holds a nap_lock, what was done under it is seen by the next, and who naps gets it.
 // Method: every schedule of two threads under the weak memory model, and random ones of three.
-#include "wq/nap_lock.h"
+#include "wq/item/nap_lock.h"
 
 #include <memory>
 

@@ -1,7 +1,7 @@
-// Goal: what depends on the core that a thread runs on loses nothing: a worker that stands aside, one that hands over, one
-// that is chosen because it slept elsewhere; and who counts what waits.
-// Method: the engine on the deterministic scheduler, with a core for each fiber. Whoever submits waits for the releases
-// before he stops, and nobody is the manager meanwhile, so work that nobody runs is a deadlock.
+// Goal: what depends on the core that a thread runs on loses nothing: a worker that does not linger because its submitter shares
+// its core, one that is chosen because it slept on another core; and the crowd counter sees what waits.
+// Method: the engine on the deterministic scheduler, with a core for each fiber. The submitter waits for the releases before it
+// stops, and no manager runs meanwhile, so a work that no worker runs is a deadlock.
 #include <gtest/gtest.h>
 
 #include "race/wq_rig.h"
@@ -32,21 +32,20 @@ void submit_and_wait(wq_rig& rig) {
   rig.stop();
 }
 
-// Both woken from the first core, unless said otherwise.
-std::shared_ptr<wq_rig> rig_with_workers(race::run& run, std::uint32_t woken_from = 0) {
+// Both workers were woken from the first core.
+std::shared_ptr<wq_rig> rig_with_workers(race::run& run) {
   auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
   for (int i = 0; i < 2; ++i) {
     auto* const one = rig->add_worker();
-    one->apart = {};  // works came one soon after the other
     one->slept_on = i == 0 ? 0 : 1;
-    one->woken_from = woken_from;
+    one->woken_from = 0;
     run.thread([=] { rig->pool.worker_loop(*one); });
   }
   return rig;
 }
 
-// P5: works come while a worker stands aside for who puts them: it hands over, or runs them, and they are run.
-TEST(RaceWqCores, HandsOver) {
+// P5: works come while a worker that shares the submitter's core goes idle: they are run.
+TEST(RaceWqCores, SubmitOnTheWorkersCore) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
@@ -60,25 +59,8 @@ TEST(RaceWqCores, HandsOver) {
   });
 }
 
-// The same when who was woken from elsewhere has come to share a core with the submitter: that shows only in works that came
-// one soon after the other, and then stop.
-TEST(RaceWqCores, HandsOverWhoWasMoved) {
-  const two_cores given;
-  traits::moved_yields = 0;
-  explore([](race::run& run) {
-    auto rig = rig_with_workers(run, 7);
-    run.thread([=] { submit_and_wait(*rig); });
-    run.after([=] {
-      for (std::size_t i = 0; i < 4; ++i) {
-        rig->jobs[i].check_done();
-      }
-    });
-  });
-  EXPECT_GT(traits::moved_yields, 0U) << "somebody stood aside";
-}
-
 // P5 H2: the same with keys, whose works wait in the table's inbox.
-TEST(RaceWqCores, HandsOverKeys) {
+TEST(RaceWqCores, SubmitKeysOnTheWorkersCore) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
@@ -102,8 +84,8 @@ TEST(RaceWqCores, HandsOverKeys) {
   });
 }
 
-// P5 P6: who took over blocks at once, in a region, and for the last of the works: whoever handed over must not sleep on it.
-TEST(RaceWqCores, HeirBlocks) {
+// P5 P6: the second worker blocks at once, in a region, until the last of the works runs: the other one must not sleep on it.
+TEST(RaceWqCores, OneOfTwoBlocks) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
@@ -129,14 +111,14 @@ TEST(RaceWqCores, StreamIsRunElsewhere) {
         constexpr std::uint32_t nowhere = 99;
         here->woken_from = elsewhere->woken_from = nowhere;
         run.thread([=, &at] {
-          while (at.free_listed.load(std::memory_order_seq_cst) != 1) {
+          while (at.free_workers() != 1) {
             race::sync::relax();
           }
           rig->pool.worker_loop(*here);
         });
         run.thread([=] { rig->pool.worker_loop(*elsewhere); });
         run.thread([=, &at] {
-          while (at.free_listed.load(std::memory_order_seq_cst) != 2) {
+          while (at.free_workers() != 2) {
             race::sync::relax();
           }
           race::check(rig->submit(rig->jobs[0]), "accepted");
@@ -152,30 +134,20 @@ TEST(RaceWqCores, StreamIsRunElsewhere) {
       {.schedules = 1000});
 }
 
-// An account is not taken for roomy while much waits in it, whoever looks while it comes.
+// crowd says so while much waits, whichever of the two counts grows while the other is looked at.
 TEST(RaceWqCores, CrowdIsSeen) {
   explore(
       [](race::run& run) {
-        sluice::io_wq_options how = wq_rig::options(1);
-        how.queue_limit = 64;  // 16 are plenty
-        auto rig = std::make_shared<wq_rig>(how);
-        auto& at = rig->pool.account_at(0, work_class::bound);
-        at.add_keyed(9);
-        at.sub_keyed(9);
-        run.thread([&at] { at.add_keyed(9); });
-        run.thread([&at] {
-          const scoped_lock held(at.lock);
-          at.note_crowd();
-        });
-        run.after([=, &at] {
-          race::check(at.crowded.load(std::memory_order_relaxed), "nine wait");
-          at.sub_keyed(9);
-          {
-            const scoped_lock held(at.lock);
-            at.note_crowd();
-          }
-          race::check(!at.crowded.load(std::memory_order_relaxed), "nobody waits");
-          rig->stop();
+        auto crowd = std::make_shared<detail::basic_crowd<race::sync>>(16);
+        crowd->add_keyed(9);
+        crowd->sub_keyed(9);
+        run.thread([=] { crowd->add_keyed(9); });
+        run.thread([=] { crowd->note(0); });
+        run.after([=] {
+          race::check(crowd->crowded(), "nine wait");
+          crowd->sub_keyed(9);
+          crowd->note(0);
+          race::check(!crowd->crowded(), "nothing waits");
         });
       },
       {.schedules = 20'000});

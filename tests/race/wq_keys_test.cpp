@@ -30,7 +30,7 @@ TEST(RaceWqKeys, StallAgainstUnstall) {
     share_key(*rig, 3, std::make_shared<race::plain<int>>(0));
     for (int i = 0; i < 2; ++i) {
       auto* const one = rig->add_worker();
-      one->batch_limit = 1;  // each work is a run of its own: the key changes hands as often as it can
+      one->pace.batch_limit = 1;  // each work is a run of its own: the key changes hands as often as it can
       run.thread([=] { rig->pool.worker_loop(*one); });
     }
     run.thread([=] {

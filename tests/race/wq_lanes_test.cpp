@@ -240,7 +240,7 @@ TEST(RaceWqLanes, PromotedWorkOfPriorityIsExpected) {
         run.after([=] {
           rig->jobs[0].check_done();
           rig->jobs[1].check_done();
-          race::check(rig->pool.account_at(0, work_class::bound).grades.load(std::memory_order_relaxed), "expected");
+          race::check(rig->pool.account_at(0, work_class::bound).expects_grades(), "expected");
         });
       },
       {.schedules = 1000});
@@ -253,7 +253,7 @@ TEST(RaceWqLanes, SingleWorksMakeNoLargeBatches) {
         auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
         rig->clock.step = std::chrono::nanoseconds(0);  // each batch is over at once
         auto* const one = rig->add_worker();
-        one->batch_limit = 1;
+        one->pace.batch_limit = 1;
         auto all = std::make_shared<release_count>();
         run.thread([=] { rig->pool.worker_loop(*one); });
         run.thread([=] {
@@ -265,7 +265,7 @@ TEST(RaceWqLanes, SingleWorksMakeNoLargeBatches) {
           rig->clock.step = std::chrono::milliseconds(1);
           rig->stop();
         });
-        run.after([=] { race::check(one->batch_limit <= 4, "of one work each"); });
+        run.after([=] { race::check(one->pace.batch_limit <= 4, "of one work each"); });
       },
       {.schedules = 1000});
 }

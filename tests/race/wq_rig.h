@@ -19,19 +19,16 @@
 
 #include <gtest/gtest.h>
 
+#include "sluice/ref/gate.h"
+
 #include "race/harness/engine.h"
 #include "race/harness/race.h"
 #include "race/stripes.h"
 #include "wq/pool.h"
-#include "wq/pool_cancel.h"
-#include "wq/pool_manager.h"
-#include "wq/pool_stop.h"
-#include "wq/pool_submit.h"
-#include "wq/pool_worker.h"
 
 // A domain of the race tests is a key table; what the works carry is its address.
 struct race_domain {
-  sluice::detail::basic_key_table<race::sync> table{as_domain()};
+  sluice::detail::basic_key_table<race::sync> table{as_domain(), 0};
 
   [[nodiscard]] sluice::hash_domain* as_domain() noexcept { return reinterpret_cast<sluice::hash_domain*>(this); }
 };
@@ -44,12 +41,6 @@ struct sluice::detail::pool_traits<race::sync> {
   static inline std::array<std::uint32_t, 8> cores{};
   static std::uint32_t core() noexcept { return cores[race::detail::engine::active()->self_index()]; }
   static constexpr std::uint32_t lanes() noexcept { return 2; }
-  static void yield() noexcept {
-    moved_yields += this_worker()->woken_from != core() ? 1U : 0U;
-    race::sync::relax();
-  }
-  static inline unsigned moved_yields = 0;  // of workers that were woken from another core
-  static constexpr std::chrono::hours dense{1};
   static constexpr std::size_t stream = 1;
   static constexpr std::size_t roomy_from = 16;
   static basic_key_table<race::sync>& table(hash_domain& domain) noexcept {
@@ -57,6 +48,8 @@ struct sluice::detail::pool_traits<race::sync> {
   }
   static void hold(hash_domain& /*domain*/) noexcept {}
   static void drop(hash_domain& /*domain*/) noexcept {}
+  static bool unused(hash_domain& /*domain*/) noexcept { return false; }
+  static std::uint32_t next_number() noexcept { return 1; }
   static basic_worker<race::sync>*& this_worker() noexcept {
     static std::array<basic_worker<race::sync>*, 8> of_fiber{};
     return of_fiber[race::detail::engine::active()->self_index()];
@@ -69,6 +62,54 @@ struct sluice::detail::pool_traits<race::sync> {
 
 // Compiled once, in wq_rig.cpp.
 extern template class sluice::detail::basic_pool<race::sync>;
+
+// The pool, with short names for what scenarios call.
+struct race_pool : sluice::detail::basic_pool<race::sync> {
+  using basic_pool::basic_pool;
+
+  [[nodiscard]] sluice::result<void> submit(sluice::work& head, sluice::work_handle* handle) noexcept {
+    return admission.submit(head, handle);
+  }
+  [[nodiscard]] sluice::result<std::size_t> submit(std::span<sluice::work* const> works) noexcept {
+    return admission.submit(works);
+  }
+  [[nodiscard]] sluice::cancel_result cancel(sluice::work_handle handle) noexcept { return cancels.cancel(handle); }
+  sluice::cancel_counts cancel_owner(std::uint64_t owner) noexcept { return cancels.cancel_owner(owner); }
+  sluice::cancel_counts cancel_all() noexcept { return cancels.cancel_all(); }
+  [[nodiscard]] auto cancel_chosen(bool (*choose)(void*, const sluice::work_view&), void* chooser) {
+    return cancels.cancel_chosen(choose, chooser);
+  }
+  sluice::stop_report stop(sluice::stop_policy policy, sluice::steady_time deadline) noexcept {
+    return life.stop(policy, deadline);
+  }
+  unsigned set_max(sluice::work_class cls, unsigned max) noexcept { return growth.set_max(cls, max); }
+  [[nodiscard]] sluice::wq_stats stats() noexcept { return reports.stats(); }
+  void sample() noexcept { sampler.sample(); }
+  [[nodiscard]] account& account_at(unsigned node, sluice::work_class cls) noexcept { return engines.at(node, cls); }
+
+  void worker_loop(worker& self) noexcept { work_loop.run(self); }
+  void manager_loop() noexcept { manager.run(); }
+  void rescuer_loop() noexcept { rescuer.run(); }
+  void canceller_loop() noexcept { canceller.run(); }
+  // A fiber will run the loop, so that stop waits for it.
+  void expect_manager() noexcept { life.expect_manager(); }
+  void expect_rescuer() noexcept { life.expect_loop(); }
+  void expect_canceller() noexcept { life.expect_loop(); }
+
+  // A worker that counts as running, for a fiber to be. Null at the limit.
+  [[nodiscard]] worker* adopt_worker(account& home, bool fixed) noexcept {
+    {
+      const sluice::scoped_lock held(home.lock);
+      if (!growth.reserve_locked(home)) {
+        return nullptr;
+      }
+      if (fixed) {
+        home.want_fixed_locked();
+      }
+    }
+    return manager.add_worker(home);
+  }
+};
 
 // Time goes on by a step whenever somebody looks; nobody waits for it.
 struct race_clock final : sluice::clock_seam {
@@ -100,6 +141,8 @@ struct race_threads final : sluice::thread_seam {
     race::sync::wake(ready, 1);
     return sluice::named_thread();
   }
+  // A fiber that makes no progress is one that sleeps.
+  bool sleeps(pid_t /*thread*/) noexcept override { return true; }
   // The fiber's: runs the n-th body once there is one, or none once no more will come.
   void run_body(unsigned n) {
     for (;;) {
@@ -174,7 +217,6 @@ struct race_job : sluice::work {
 };
 
 struct wq_rig {
-  using engine_pool = sluice::detail::basic_pool<race::sync>;
   using worker = sluice::detail::basic_worker<race::sync>;
 
   static sluice::io_wq_options options(unsigned max) {
@@ -187,7 +229,7 @@ struct wq_rig {
   // A worker that counts as running, for a fiber to be; it takes up one of the class's places.
   worker* add_worker(sluice::work_class cls = sluice::work_class::bound, unsigned node = 0, bool fixed = true) {
     worker* const made = pool.adopt_worker(pool.account_at(node, cls), fixed);
-    made->batch_limit = worker::batch_most;  // batches of more than one are what is to be raced
+    made->pace.batch_limit = worker::batch_most;  // batches of more than one are what is to be raced
     return made;
   }
 
@@ -233,7 +275,7 @@ struct wq_rig {
   const sluice::detail::topology& topology;
 
  public:
-  engine_pool pool;
+  race_pool pool;
 };
 
 inline constexpr race::options wq_schedules{.schedules = 100'000};
@@ -266,11 +308,11 @@ inline void block_until(race_job& first, race_job& last) {
   auto ran = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
   first.body = [ran](sluice::work_context&) {
     auto& self = *sluice::detail::pool_traits<race::sync>::this_worker();
-    self.pool.enter_region(self);
+    self.pool.blocking.enter_region(self);
     while (ran->load(std::memory_order_acquire) == 0) {
       race::sync::wait(*ran, 0);
     }
-    self.pool.leave_region(self);
+    self.pool.blocking.leave_region(self);
   };
   last.body = [ran](sluice::work_context&) {
     ran->store(1, std::memory_order_release);

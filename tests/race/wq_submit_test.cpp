@@ -236,7 +236,7 @@ TEST(RaceWq, WorksThatComputeGetAnotherWorker) {
                 rig->pool.sample();
               }
               const sluice::scoped_lock held(at.lock);
-              return at.spawns;
+              return at.spawns_locked();
             };
             race::check(asked_after(2) == 0, "not for a moment's wait");
             race::check(asked_after(10) == expected.asked_for, "up to the CPUs and the limit");

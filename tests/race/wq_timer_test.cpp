@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "race/harness/race.h"
-#include "wq/timer_heap.h"
+#include "wq/watch/timer_heap.h"
 
 namespace wq_timer_test {
 namespace {

@@ -78,8 +78,8 @@ std::vector<std::unique_ptr<probe>> keyed_works(hash_domain& domain,
   return all;
 }
 
-// X4 H2: more keys than entries, and none can be made: they take turns with those there are.
-TEST(IoWqNoMemory, KeysWithoutEntriesTakeTurns) {
+// X4 W6 H2: without memory for keys a submit is refused with ENOMEM, and what was accepted runs in order.
+TEST(IoWqNoMemory, KeysWithoutMemoryAreRefusedAtSubmit) {
   frozen_clock clock;
   const auto wq = make_wq({.max_bound = 1, .clock = &clock});
   const auto domain = *hash_domain::create();
@@ -90,62 +90,86 @@ TEST(IoWqNoMemory, KeysWithoutEntriesTakeTurns) {
   std::array<std::vector<std::size_t>, keys> order;
   const auto all = keyed_works(*domain, order);
   busy_worker blocker(*wq);
+  std::vector<bool> accepted(all.size());
   no_memory.store(true, std::memory_order_seq_cst);
-  bool accepted = true;
-  for (const auto& each : all) {
-    accepted = wq->submit(*each).has_value() && accepted;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto result = wq->submit(*all[i]);
+    accepted[i] = result.has_value();
+    if (!result) {
+      EXPECT_EQ(result.error().value(), ENOMEM);
+    }
   }
   blocker.finish();
-  for (const auto& each : all) {
-    each->wait_released();
+  std::size_t refused = 0;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (accepted[i]) {
+      all[i]->wait_released();
+    } else {
+      ++refused;
+      EXPECT_EQ(all[i]->runs() + all[i]->releases(), 0);  // W6
+      EXPECT_TRUE(all[i]->keyed());
+      EXPECT_EQ(all[i]->key(), i % keys);
+    }
   }
   no_memory.store(false, std::memory_order_seq_cst);
-  EXPECT_TRUE(accepted);
+  EXPECT_GT(refused, 0U);
+  EXPECT_LT(refused, all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (!accepted[i]) {
+      EXPECT_TRUE(wq->submit(*all[i]));  // there is memory again
+      all[i]->wait_released();
+    }
+  }
   for (const auto& each : order) {
     EXPECT_EQ(each.size(), per_key);
-    EXPECT_TRUE(std::ranges::is_sorted(each));
   }
   wq->stop(stop_policy::run_queued);
   EXPECT_EQ(domain->live_keys(), 0U);
   EXPECT_EQ(wq->stats().bound.accepted, wq->stats().bound.released);
+  EXPECT_EQ(wq->stats().bound.refused, refused);
 }
 
-// X4 C1: works that wait for an entry are found by every kind of cancel.
-TEST(IoWqNoMemory, WorksWithoutEntriesCanBeCancelled) {
+// X4 W5: a keyed member of a chain has its entry set aside at submit: without memory the chain is refused as a whole; one that was
+// accepted runs to its end however little memory there is by then.
+TEST(IoWqNoMemory, KeyedMembersOfChainsNeedNoMemoryAtTheirTurn) {
   frozen_clock clock;
   const auto wq = make_wq({.max_bound = 1, .clock = &clock});
   const auto domain = *hash_domain::create();
-  probe first;
-  first.set_key(*domain, 0);
-  ASSERT_TRUE(wq->submit_tracked(first));
-  first.wait_released();
-  std::array<std::vector<std::size_t>, keys> order;
-  const auto all = keyed_works(*domain, order);
+  constexpr std::size_t chains = 400;
+  std::vector<std::unique_ptr<probe>> heads;
+  std::vector<std::unique_ptr<probe>> tails;
+  for (std::size_t i = 0; i < chains; ++i) {
+    heads.push_back(std::make_unique<probe>());
+    tails.push_back(std::make_unique<probe>());
+    tails.back()->set_key(*domain, i);
+    heads.back()->then(tails.back().get());
+  }
+  ASSERT_TRUE(wq->submit(*heads[0]));
+  tails[0]->wait_released();
   busy_worker blocker(*wq);
+  std::size_t accepted = 1;
+  for (; accepted < chains / 2; ++accepted) {
+    ASSERT_TRUE(wq->submit(*heads[accepted]));
+  }
   no_memory.store(true, std::memory_order_seq_cst);
-  std::array<work_handle, 8> names;
-  std::size_t tracked = 0;
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    all[i]->set_owner(i % 2 + 1);
-    if (i % keys > keys - 9 && i < keys) {
-      names[tracked++] = wq->submit_tracked(*all[i]).value_or(work_handle());
-    } else {
-      EXPECT_TRUE(wq->submit(*all[i]));
+  std::size_t refused = 0;
+  std::size_t end = accepted;
+  for (; end < chains && refused == 0; ++end) {
+    const auto result = wq->submit(*heads[end]);
+    refused += result ? 0U : 1U;
+    if (!result) {
+      EXPECT_EQ(result.error().value(), ENOMEM);
+      EXPECT_EQ(heads[end]->link(), tails[end].get());
     }
   }
-  std::size_t cancelled = 0;
-  for (std::size_t i = 0; i < tracked; ++i) {
-    cancelled += wq->cancel(names[i]) == cancel_result::cancelled ? 1U : 0U;
-  }
-  const std::size_t by_owner = wq->cancel_owner(1).cancelled;
-  no_memory.store(false, std::memory_order_seq_cst);
-  EXPECT_EQ(cancelled, 8U);
-  EXPECT_EQ(by_owner + cancelled, all.size() / 2 + 4);
   blocker.finish();
-  for (const auto& each : all) {
-    each->wait_released();
-    EXPECT_EQ(each->runs() + each->releases(), 2);
+  for (std::size_t i = 1; i < end - refused; ++i) {
+    tails[i]->wait_released();
+    EXPECT_EQ(tails[i]->runs(), 1);
+    EXPECT_FALSE(tails[i]->was_cancelled());
   }
+  no_memory.store(false, std::memory_order_seq_cst);
+  EXPECT_EQ(refused, 1U);
   wq->stop(stop_policy::run_queued);
   EXPECT_EQ(domain->live_keys(), 0U);
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include <functional>
 #include <string_view>
@@ -30,6 +31,8 @@ class named_thread {
 
   // Waits for the end of the thread; nothing if there is none. Blocks. Requires: not called by that thread itself.
   void join() noexcept;
+  // The same without waiting. Returns false if the thread still runs, its thread_local destructors included.
+  [[nodiscard]] bool try_join() noexcept;
 
   [[nodiscard]] bool joinable() const noexcept { return started_; }
   // Requires: joinable().
@@ -49,6 +52,10 @@ class thread_seam {
   virtual ~thread_seam() = default;
 
   [[nodiscard]] virtual result<named_thread> start(std::string_view name, std::move_only_function<void()> body) = 0;
+
+  // Whether a thread of this process, by its number (gettid(2)), waits in the kernel: for a device, a lock, a time. false: it
+  // runs, or waits for a CPU. true if that cannot be told. Reads /proc.
+  [[nodiscard]] virtual bool sleeps(pid_t thread) noexcept;
 
   // The operating system's threads. Lives for the whole process.
   [[nodiscard]] static thread_seam& real() noexcept;

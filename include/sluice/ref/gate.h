@@ -97,6 +97,15 @@ class basic_gate {
     return mine().fetch_add(passes, std::memory_order_acquire) < mark_floor;
   }
 
+  // Comes in beside a pass that another thread holds, also while the gate is closing. Requires: that pass is not given back
+  // before this call returns.
+  void enter_beside(std::int64_t passes = 1) noexcept {
+    if (!try_enter(passes)) {
+      // The common count has not reached zero: the other pass is in it, or in a stripe that close() has not taken yet.
+      add_common(passes);
+    }
+  }
+
   // Goes out, `passes` times. Passes are alike: who took many may give them back one by one, or the other way round.
   // Requires: as many of a try_enter() that returned true, not yet left; 0 < passes <= max_passes.
   void leave(std::int64_t passes = 1) noexcept {

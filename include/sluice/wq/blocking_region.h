@@ -6,11 +6,14 @@
 // started below the limit, at once. A worker that blocks without saying so is found by the wq's sampler after about a
 // millisecond. Not worth it around a call that cannot wait (a cached read that was tried with RWF_NOWAIT).
 //
-// Thread safety:  per thread. On a thread that is no worker it does nothing. Nests: only the outermost counts.
+// Thread safety:  per thread: destroy it on the thread that made it. On a thread that is not a worker it does nothing. Nests: only the
+//                 outermost counts. It ends with the run, or the release, in which it was made; its destructor does nothing then.
 // Blocking:       never by itself.
 // Cost:           enter + leave about 20 ns while nothing is queued.
 // Invariants:     P2 P5 P6 P8
 #pragma once
+
+#include <cstdint>
 
 namespace sluice {
 
@@ -23,6 +26,7 @@ class blocking_region {
 
  private:
   void* worker_;
+  std::uint64_t run_ = 0;  // of which run it is
 };
 
 }  // namespace sluice

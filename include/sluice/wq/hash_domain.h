@@ -4,7 +4,8 @@
 // and all wqs that use the domain. Keys are exact: two different keys never wait for each other. A key has an entry only
 // while a work of it is queued or running; some entries are kept for the next keys.
 //
-// Ownership:      kref; a wq holds a count of every domain that it was given a work of, until the wq ends.
+// Ownership:      kref; a wq holds a count of each domain that it was given a work of. It drops the count when it ends, or, some time
+//                 later, when only wqs hold the domain and no work of it is queued or running.
 // Thread safety:  any thread.
 // Blocking:       never.
 // Errors:         create: ENOMEM. A submit that needs room for a new key may be refused with ENOMEM.
@@ -38,6 +39,10 @@ class hash_domain : public kref<hash_domain> {
 
   // For the wq floor.
   [[nodiscard]] detail::key_table& table() noexcept { return *table_; }
+  void hold_by_pool() noexcept;
+  void drop_by_pool() noexcept;
+  // Whether no program holds a count: then no work of the domain can be submitted any more.
+  [[nodiscard]] bool held_by_pools_only() const noexcept;
 
  private:
   friend struct delete_release;
@@ -46,6 +51,7 @@ class hash_domain : public kref<hash_domain> {
   ~hash_domain();
 
   const std::unique_ptr<detail::key_table> table_;
+  std::uint32_t pools_ = 0;  // counts that pools hold; under a lock of the wq floor
 };
 
 }  // namespace sluice

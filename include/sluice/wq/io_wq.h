@@ -55,7 +55,8 @@ struct call_node : work {
   static constexpr std::size_t room = 64;
 
   template <class Callable>
-  static constexpr bool fits = sizeof(Callable) <= room && alignof(Callable) <= alignof(std::max_align_t);
+  static constexpr bool fits = sizeof(Callable) <= room && alignof(Callable) <= alignof(std::max_align_t) &&
+                               std::is_nothrow_move_constructible_v<Callable>;
 
   void (*invoke)(void* callable, work_context&) noexcept = nullptr;
   void (*destroy)(void* callable) noexcept = nullptr;
@@ -93,33 +94,38 @@ struct io_wq_options {
   identity_calls* identities = nullptr;
 };
 
-// Names one accepted submit for ever: it is never found again by anybody else's (no reuse of addresses matters).
+// Names one accepted submit of one wq, forever: no other submit is ever found by it, whatever memory is used again.
 class work_handle {
  public:
   // Names nothing.
   constexpr work_handle() = default;
-  constexpr work_handle(std::uint32_t slot, std::uint32_t generation) noexcept : slot_(slot), generation_(generation) {}
+  constexpr work_handle(std::uint32_t slot, std::uint32_t generation, std::uint32_t pool) noexcept
+      : slot_(slot), generation_(generation), pool_(pool) {}
 
   [[nodiscard]] constexpr std::uint32_t slot() const noexcept { return slot_; }
   [[nodiscard]] constexpr std::uint32_t generation() const noexcept { return generation_; }
+  // The number of the wq that accepted the work: another one does not find it.
+  [[nodiscard]] constexpr std::uint32_t pool() const noexcept { return pool_; }
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return slot_ != 0; }
   friend constexpr bool operator==(const work_handle&, const work_handle&) = default;
 
  private:
   std::uint32_t slot_ = 0;
   std::uint32_t generation_ = 0;
+  std::uint32_t pool_ = 0;
 };
 
 enum class cancel_result : std::uint8_t {
-  cancelled,  // it was pending; its run (cancelled) and its release are over, and so are those of the rest of its chain
-  running,    // it was executing: asked to stop, its system call interrupted until it leaves; it completes once, later.
-              // Also: another thread is giving it up, or it is the turn of a chain's next member. The memory is in use
-  not_found,  // neither: it has completed (or is in its release), was never accepted, or is no_cancel
+  cancelled,  // it was pending; its run (cancelled) and its release have returned, and so have those of the rest of its chain,
+              // up to a no_cancel member
+  running,  // it has not completed, and the memory is in use: it runs and was asked to stop, its system call interrupted
+            // until it leaves; or another thread gives it up; or a later member of its chain will be given up
+  not_found,  // it has completed (or is in its release), was never accepted by this wq, or is no_cancel
 };
 
 struct cancel_counts {
-  std::size_t cancelled = 0;
-  std::size_t running = 0;
+  std::size_t cancelled = 0;  // works that have completed at return, with the rest of their chains
+  std::size_t running = 0;  // works that matched and have not completed: asked to stop, or to be given up at their turn
 };
 
 // What cancel_if shows of a candidate. The address is for comparing only: the work may be over by now.
@@ -129,7 +135,7 @@ struct work_view {
   const hash_domain* domain = nullptr;  // null: no key
   std::uint64_t key = 0;
   work_class cls = work_class::bound;
-  bool running = false;
+  bool running = false;           // false: pending, or a member of a chain whose turn has not come
   const work_ops* ops = nullptr;  // the table it was submitted with, for comparing only
 };
 
@@ -142,7 +148,7 @@ enum class stop_policy : std::uint8_t {
 
 struct running_work {
   work_view what;
-  std::chrono::nanoseconds since{};  // how long it has run
+  std::chrono::nanoseconds since{};  // since its worker took the batch that it came in: it has run at most as long
 };
 
 struct stop_report {
@@ -151,11 +157,12 @@ struct stop_report {
   std::size_t cancelled = 0;
   std::size_t still_queued = 0;
   std::vector<running_work> still_running;
+  std::size_t in_callbacks = 0;  // workers that are in a release, or give up the rest of a chain
 };
 
 class io_wq : public kref<io_wq> {
  public:
-  // Starts the manager, the rescuer and the first worker.
+  // Starts the manager, the rescuer, the canceller and the first worker of each node.
   // Errors: EINVAL a bad option; EAGAIN, ENOMEM, EPERM as thread creation says (nothing is left behind).
   [[nodiscard]] static result<ref<io_wq>> create(const io_wq_options& options = {});
 
@@ -175,12 +182,17 @@ class io_wq : public kref<io_wq> {
     requires(std::invocable<Callable&> || std::invocable<Callable&, work_context&>)
   [[nodiscard]] result<void> submit(Callable callable, work_class cls = work_class::bound) {
     using node = detail::call_node;
+    // A large one is allocated first: what may throw comes before the node is taken.
+    std::unique_ptr<Callable> large;
+    if constexpr (!node::fits<Callable>) {
+      large = std::make_unique<Callable>(std::move(callable));
+    }
     node& made = take_call(cls);
     if constexpr (node::fits<Callable>) {
       made.callable = ::new (static_cast<void*>(made.storage)) Callable(std::move(callable));
       made.destroy = [](void* f) noexcept { static_cast<Callable*>(f)->~Callable(); };
     } else {
-      made.callable = new Callable(std::move(callable));
+      made.callable = large.release();
       made.destroy = [](void* f) noexcept { delete static_cast<Callable*>(f); };
     }
     made.invoke = [](void* f, work_context& ctx) noexcept {
@@ -197,8 +209,9 @@ class io_wq : public kref<io_wq> {
   [[nodiscard]] cancel_result cancel(work_handle handle) noexcept;
   // Every work (pending or running) with this owner tag that was accepted before the call.
   cancel_counts cancel_owner(std::uint64_t owner) noexcept;
-  // Every work that the predicate chooses. It is called without locks, on a snapshot; a chosen work that began to run
-  // or ended meanwhile counts as what it is by then. Errors: ENOMEM for the snapshot.
+  // Every work that the predicate chooses. It is called without locks, on a snapshot, for all works before the first is cancelled;
+  // what it throws is thrown on, and nothing is cancelled then. A chosen work that began to run or completed meanwhile counts
+  // as what it is by then. Errors: ENOMEM for the snapshot.
   template <std::predicate<const work_view&> Predicate>
   [[nodiscard]] result<cancel_counts> cancel_if(Predicate predicate) {
     return cancel_chosen([](void* p, const work_view& view) { return bool{(*static_cast<Predicate*>(p))(view)}; },
@@ -232,7 +245,7 @@ class io_wq : public kref<io_wq> {
 
   [[nodiscard]] detail::call_node& take_call(work_class cls);
   [[nodiscard]] result<void> submit_call(detail::call_node& node) noexcept;
-  result<cancel_counts> cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser) noexcept;
+  result<cancel_counts> cancel_chosen(bool (*choose)(void*, const work_view&), void* chooser);
 
   std::unique_ptr<detail::wq_core> core_;
   std::unique_ptr<detail::wq_ending> ending_;

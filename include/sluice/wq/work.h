@@ -19,6 +19,43 @@
 // | running         | check fails   | no           | asked to stop; runs on      | no      |
 // | in its release  | yes           | yes          | not found                   | yes     |
 //
+// What a chain is. then() links works to a chain, and the submit of its head accepts the chain as a whole. One member at a
+// time has its turn: it is pending or running, or it comes next. A member is given up: it is run with ctx.cancelled(), then
+// released.
+//
+// | about                     | rule                                                                               |
+// |---------------------------|------------------------------------------------------------------------------------|
+// | order                     | run and release of a member, then the next member's turn (W4)                      |
+// | class, key, priority      | of each member; a keyed member takes its place in its key's order when its turn    |
+// |                           | comes                                                                              |
+// | handle                    | names the chain, at the member whose turn it is, until the last one is released    |
+// | cancel(handle)            | that member pending: it and the rest are given up. Running: it is asked to stop    |
+// |                           | and the rest is given up after it                                                  |
+// | cancel_owner, _if, _all   | look at each member by itself. One whose turn has not come is marked: it and the   |
+// |                           | rest are given up at its turn, and count as `running` (not over at return)         |
+// | no_cancel                 | of each member: no cancel, deadline or stop matches it. It is given up all the     |
+// |                           | same if an earlier member was, on a thread of the pool and not the canceller's     |
+// | fail(), a failed identity | the rest is given up                                                               |
+// | deadline                  | of each member, met from its turn on: that member and the rest are given up        |
+// | owner, identity           | of each member                                                                     |
+// | stop                      | run_queued: every member is run. cancel_queued: each member that is not no_cancel  |
+// |                           | is given up, and the rest with it                                                  |
+// | refused submit            | the whole chain, unchanged (W6)                                                    |
+//
+// On which thread, and as whom, the functions of a work are called:
+//
+// | call                                             | thread                  | identity                        |
+// |--------------------------------------------------|-------------------------|---------------------------------|
+// | run, and the release after it                    | a worker                | the work's; none: the thread's  |
+// | run(cancelled), and the release after it:        |                         |                                 |
+// |   a pending work that a cancel took              | the caller of cancel    | the caller's own (*)            |
+// |   at a deadline; after a no_cancel member's turn | the pool's canceller    | the thread's                    |
+// |   the rest of a chain; a stop; a failed identity | a worker                | the thread's                    |
+// | a stop callback of ctx.stop_token()              | the thread that cancels | the caller's own                |
+//
+// (*) A caller that wears the identity of the work it runs does not lend it: the pool's canceller makes the calls, and the
+// caller waits for them.
+//
 // Ownership:      the submitter's until accepted; then the wq's until release is called. A refused work stays the
 //                 submitter's. A chain (then()) is accepted, or refused, as a whole.
 // Thread safety:  none of its own: while idle, one thread at a time; while accepted, nobody but the wq.
@@ -51,13 +88,13 @@ struct work_access;
 }  // namespace detail
 
 // bound: will finish by itself soon (regular files, block devices, computation).
-// unbound: may wait for ever (sockets, pipes, locks, a dead mount). Each class has its own queue, workers and limit.
+// unbound: may wait forever (sockets, pipes, locks, a dead mount). Each class has its own queue, workers and limit.
 enum class work_class : std::uint8_t { bound = 0, unbound = 1 };
 inline constexpr std::size_t work_classes = 2;
 
 enum class work_flags : std::uint8_t {
   none = 0,
-  no_cancel = 1,   // no cancel finds it: it is neither interrupted nor given up, it just runs
+  no_cancel = 1,   // no cancel, deadline or stop matches it: it runs (in a chain: see the table)
   concurrent = 2,  // does not wait for a running worker: another one is started for it
 };
 [[nodiscard]] constexpr work_flags operator|(work_flags a, work_flags b) noexcept {
@@ -69,10 +106,9 @@ enum class work_flags : std::uint8_t {
 
 // The two functions of a kind of work. A table lives as long as any work that names it (make it static constexpr).
 struct work_ops {
-  // Does it, or gives it up if ctx.cancelled(). On a worker's thread; a cancelled one on the canceller's, or on a worker's if a
-  // stop cancels it, or the member before it in its chain failed.
+  // Does the work, or gives it up at once if ctx.cancelled(). See the table above for the thread and the identity.
   void (*run)(work&, work_context&) noexcept = nullptr;
-  // Takes the memory back. The wq touches nothing of the work from here on.
+  // Takes the memory back. The pool touches nothing of the work from here on.
   void (*release)(work&) noexcept = nullptr;
 };
 
@@ -102,15 +138,13 @@ class work {
   void set_ioprio_class(ioprio_class priority) noexcept { idle().priority_ = std::to_underlying(priority) & 3U; }
   // A tag of the user's choice, for cancel_owner. 0 is nobody.
   void set_owner(std::uint64_t owner) noexcept { idle().owner_ = owner; }
-  // If it has not completed by `deadline` it is cancelled, as by cancel() at that time. Holds for one submit; no_deadline
-  // takes it away. Of a member of a chain: looked at from its turn on; it ends the chain from this member on.
+  // If the work has not completed by `deadline`, it is cancelled as by cancel(). Holds for one submit; no_deadline takes it
+  // away.
   void set_deadline(steady_time deadline) noexcept {
     idle().deadline_ = deadline.time_since_epoch().count();
     timed_ = deadline != no_deadline ? 1 : 0;
   }
-  // Makes `next` run after the release of this one (null: nothing). A chain is submitted by its head; each member has
-  // its own class, key and identity. If this one fails or is cancelled, the rest of the chain is cancelled. Requires:
-  // next idle too, and not linked twice.
+  // Links `next` behind this work (null: nothing). Requires: next is idle too, and is linked behind one work only.
   void then(work* next) noexcept { idle().link_ = next; }
 
   [[nodiscard]] const work_ops* ops() const noexcept { return ops_; }
@@ -137,8 +171,7 @@ class work {
     return *this;
   }
 
-  // While a work is pending the wq needs room for its own links: it lies over what is not needed then, or can be told
-  // from where the work stands, and is put back before run.
+  // Three words hold one thing while the program owns the work and another while the pool does: src/wq/item/work_access.h.
   const work_ops* ops_ = nullptr;
   union {
     work* next_ = nullptr;   // while accepted
@@ -147,7 +180,7 @@ class work {
   work* link_ = nullptr;
   union {
     hash_domain* domain_ = nullptr;
-    void* entry_;  // while it waits for its key: the key's entry in the domain's table; without a key: batch_list.h
+    void* entry_;  // while pending
   };
   union {
     std::uint64_t key_ = 0;
@@ -161,6 +194,8 @@ class work {
   std::uint8_t flags_ : 2 = 0;
   std::uint8_t timed_ : 1 = 0;
   std::uint8_t priority_ : 2 = 0;
+  std::uint8_t cut_ : 1 = 0;
+  std::uint8_t entry_promised_ : 1 = 0;
   std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's
 };
 static_assert(ref_tracker_on || sizeof(work) <= 64, "one cache line per queued work");
@@ -184,10 +219,10 @@ class work_context {
  private:
   friend struct detail::work_access;
 
-  // runner: the wq's record of the running work; null in a run that began cancelled.
-  explicit work_context(void* runner) noexcept : runner_(runner) {}
+  // token: the run_token of the worker; null in a run that began cancelled.
+  explicit work_context(void* token) noexcept : token_(token) {}
 
-  void* runner_;
+  void* token_;
   bool failed_ = false;
 };
 
