@@ -187,7 +187,11 @@ struct race_job : sluice::work {
     if (self.body && !self.began_cancelled) {
       self.body(ctx);
     }
+    if (self.when_cancelled && self.began_cancelled) {
+      self.when_cancelled();
+    }
     self.asked = ctx.cancelled();
+    self.ended = true;
   }
   static void do_release(sluice::work& w) noexcept {
     auto& self = static_cast<race_job&>(w);
@@ -205,6 +209,7 @@ struct race_job : sluice::work {
   void check_untouched() const { race::check(runs == 0 && releases == 0, "a refused work never runs (W6)"); }
 
   std::function<void(sluice::work_context&)> body;
+  std::function<void()> when_cancelled;
   std::function<void()> released;
   std::vector<int>* log = nullptr;
   int number = 0;
@@ -213,8 +218,18 @@ struct race_job : sluice::work {
   bool began_cancelled = false;  // also if it was asked to stop before it could look
   bool on_worker = false;        // else on the canceller's thread
   bool asked = false;
+  bool ended = false;  // its run is over
   race::plain<int> touched{0};
 };
+
+// The run of the job ends only once it is asked to stop.
+inline void run_until_asked(race_job& job) {
+  job.body = [](sluice::work_context& ctx) {
+    while (!ctx.cancelled()) {
+      race::sync::relax();
+    }
+  };
+}
 
 struct wq_rig {
   using worker = sluice::detail::basic_worker<race::sync>;
@@ -250,6 +265,19 @@ struct wq_rig {
   void stop(sluice::stop_policy policy = sluice::stop_policy::run_queued) {
     race::check(pool.stop(policy, sluice::no_deadline).finished, "stop ends");
     threads.close();
+  }
+
+  // The log without the jobs that a canceller ran: the order in which workers started the others.
+  [[nodiscard]] std::vector<int> started() const {
+    std::vector<int> out = log;
+    std::erase_if(out, [this](int number) { return !jobs[static_cast<std::size_t>(number)].on_worker; });
+    return out;
+  }
+  // P5 P6: for scenarios in which no fiber is the manager before all works are released, so that nothing but the wake that
+  // is tested can have started a worker.
+  void check_sampler_found_nothing() {
+    const sluice::wq_stats all = pool.stats();
+    race::check(all.bound.found_blocked + all.unbound.found_blocked == 0, "no worker was found by the sampler (P5 P6)");
   }
 
   race_clock clock;

@@ -2,7 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstdlib>
 #include <functional>
+#include <future>
 #include <latch>
 #include <semaphore>
 #include <string_view>
@@ -11,6 +14,7 @@
 
 #include <gtest/gtest.h>
 
+#include "sluice/base/clock.h"
 #include "sluice/base/thread.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
@@ -35,6 +39,9 @@ class probe : public sluice::work {
   void on_release(std::function<void()> f) { release_ = std::move(f); }
   void on_cancelled_run(std::function<void()> f) { give_up_ = std::move(f); }
   void wait_released() { done_.acquire(); }
+  [[nodiscard]] bool released_within(std::chrono::seconds most) { return done_.try_acquire_for(most); }
+  // C3: a cancel that does not find a work comes after this.
+  [[nodiscard]] bool run_is_over() const { return over_.load(std::memory_order_seq_cst); }
   int runs() const { return runs_; }
   int releases() const { return releases_; }
   bool was_cancelled() const { return cancelled_; }
@@ -53,6 +60,7 @@ class probe : public sluice::work {
     } else if (self.body_) {
       self.body_(ctx);
     }
+    self.over_.store(true, std::memory_order_seq_cst);
   }
   static void do_release(work& w) noexcept {
     auto& self = static_cast<probe&>(w);
@@ -71,7 +79,25 @@ class probe : public sluice::work {
   int runs_ = 0;
   int releases_ = 0;
   bool cancelled_ = false;
+  std::atomic<bool> over_{false};
   std::thread::id thread_;
+};
+
+// Runs the scene on a thread of its own. One that is not over in a minute would hang: the process ends, which fails the test.
+inline void within_a_minute(std::function<void()> scene) {
+  std::packaged_task<void()> task(std::move(scene));
+  std::future<void> over = task.get_future();
+  std::thread runner(std::move(task));
+  if (over.wait_for(std::chrono::minutes(1)) != std::future_status::ready) {
+    ADD_FAILURE() << "the scene did not end within a minute: a thread waits forever";
+    std::abort();
+  }
+  runner.join();
+}
+
+// A clock that stands before the sampler's first turn: whatever starts a worker was told to, and found nothing by itself.
+struct clock_without_sampler final : sluice::clock_seam {
+  sluice::steady_time now() noexcept override { return sluice::steady_time(std::chrono::microseconds(500)); }
 };
 
 // Keeps one bound worker of the pool in a blocking region, from the constructor on until unblock().
