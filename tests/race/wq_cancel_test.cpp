@@ -2,41 +2,92 @@
 // Method: the engine on the deterministic scheduler; what a result promises is checked at the moment of the return.
 #include <gtest/gtest.h>
 
+#include "race/wq_cancel_counts.h"
 #include "race/wq_rig.h"
 
 namespace wq_cancel_test {
 namespace {
 
 using namespace sluice;
+using test::cancel_kind;
+using test::cancel_many;
+using test::check_each_counted_once;
+using test::owner_of_all;
 
-void check_result(const race_job& job, cancel_result said) {
-  if (said == cancel_result::cancelled) {
-    race::check(job.releases == 1 && job.began_cancelled, "cancelled: it was pending, and is over (C1)");
+// Cancels a chain, of one member or more, by its handle. What the result says of the members, given head first, is checked
+// at the moment of the return.
+cancel_result checked_cancel(wq_rig& rig, work_handle name, std::initializer_list<const race_job*> members) {
+  const race_job& last = **std::prev(members.end());
+  const bool was_over = last.releases == 1;
+  const cancel_result said = rig.pool.cancel(name);
+  race::check(!was_over || said == cancel_result::not_found, "what was released before the call is not found (C2 C3)");
+  for (const race_job* const each : members) {
+    race::check(said != cancel_result::cancelled || each->releases == 1, "cancelled: over at the return (C1 W5)");
+    race::check(said != cancel_result::not_found || each->ended, "not found: its run is over (C3)");
+  }
+  race::check(said != cancel_result::cancelled || (last.began_cancelled && !last.on_worker),
+              "cancelled: it was pending, and the canceller gave it up (C1)");
+  return said;
+}
+
+// C1 C2 C3 W1: cancel against dequeue, of the first and of the second work of a batch, or of a run of one key.
+TEST(RaceWqCancel, CancelAgainstDequeue) {
+  for (const bool keyed : {false, true}) {
+    for (const std::size_t which : {std::size_t{0}, std::size_t{1}}) {
+      explore(
+          [=](race::run& run) {
+            auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+            auto* const one = rig->add_worker();
+            for (std::size_t i = 0; keyed && i < 3; ++i) {
+              rig->set_key(rig->jobs[i], 7);
+            }
+            run.thread([=] { rig->pool.worker_loop(*one); });
+            run.thread([=] {
+              const work_handle first = rig->submit_tracked(rig->jobs[0]);
+              const work_handle second = rig->submit_tracked(rig->jobs[1]);
+              const work_handle name = which == 0 ? first : second;
+              const cancel_result said = checked_cancel(*rig, name, {&rig->jobs[which]});
+              const cancel_result again = checked_cancel(*rig, name, {&rig->jobs[which]});
+              race::check(again == cancel_result::not_found || said == cancel_result::running,
+                          "a handle names its work for ever (no ABA)");
+              race::check(rig->submit(rig->jobs[2]), "accepted");
+              rig->stop();
+            });
+            run.after([=] {
+              for (std::size_t i = 0; i < 3; ++i) {
+                rig->jobs[i].check_done();
+              }
+            });
+          },
+          {.schedules = 50'000});
+    }
   }
 }
 
-// C1 C2 C3 W1: cancel against dequeue, of the first and of the second work of a batch.
-TEST(RaceWqCancel, CancelAgainstDequeue) {
-  for (const std::size_t which : {std::size_t{0}, std::size_t{1}}) {
-    explore([which](race::run& run) {
-      auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
-      auto* const one = rig->add_worker();
-      run.thread([=] { rig->pool.worker_loop(*one); });
-      run.thread([=] {
-        const std::array<work_handle, 2> names{rig->submit_tracked(rig->jobs[0]), rig->submit_tracked(rig->jobs[1])};
-        const cancel_result said = rig->pool.cancel(names[which]);
-        check_result(rig->jobs[which], said);
-        race::check(said == cancel_result::running || rig->pool.cancel(names[which]) == cancel_result::not_found,
-                    "a handle names its work for ever (no ABA)");
-        race::check(rig->submit(rig->jobs[2]), "accepted");
-        rig->stop();
-      });
-      run.after([=] {
-        for (std::size_t i = 0; i < 3; ++i) {
-          rig->jobs[i].check_done();
-        }
-      });
-    });
+// C2 C3: a work that runs until it is asked is never "not found", whoever of two cancels asks it.
+TEST(RaceWqCancel, AWorkThatRunsIsFoundByEachCancel) {
+  for (const bool keyed : {false, true}) {
+    explore(
+        [keyed](race::run& run) {
+          auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
+          auto* const one = rig->add_worker();
+          if (keyed) {
+            rig->set_key(rig->jobs[0], 7);
+          }
+          run_until_asked(rig->jobs[0]);
+          const work_handle name = rig->submit_tracked(rig->jobs[0]);
+          run.thread([=] { rig->pool.worker_loop(*one); });
+          run.thread([=] { static_cast<void>(checked_cancel(*rig, name, {&rig->jobs[0]})); });
+          run.thread([=] {
+            static_cast<void>(checked_cancel(*rig, name, {&rig->jobs[0]}));
+            rig->stop();
+          });
+          run.after([=] {
+            rig->jobs[0].check_done();
+            race::check(rig->jobs[0].asked, "asked, or given up");
+          });
+        },
+        {.schedules = 50'000});
   }
 }
 
@@ -52,7 +103,7 @@ TEST(RaceWqCancel, CancelAgainstComplete) {
     run.thread([=] {
       const work_handle name = rig->submit_tracked(rig->jobs[0]);
       race::check(rig->submit(rig->jobs[1]), "accepted");
-      check_result(rig->jobs[0], rig->pool.cancel(name));
+      static_cast<void>(checked_cancel(*rig, name, {&rig->jobs[0]}));
       rig->stop();
     });
     run.after([=] {
@@ -73,7 +124,7 @@ TEST(RaceWqCancel, TwoCancelsOfOneWork) {
     auto over = std::make_shared<race::sync::atomic<std::uint32_t>>(0);
     run.thread([=] { rig->pool.worker_loop(*one); });
     run.thread([=] {
-      (*won)[0] = rig->pool.cancel(*name) == cancel_result::cancelled ? 1 : 0;
+      (*won)[0] = checked_cancel(*rig, *name, {&rig->jobs[0]}) == cancel_result::cancelled ? 1 : 0;
       over->store(1, std::memory_order_release);
       race::sync::wake(*over, 1);
     });
@@ -91,61 +142,60 @@ TEST(RaceWqCancel, TwoCancelsOfOneWork) {
   });
 }
 
-// C6: cancel_all against two workers: each work is counted once, as cancelled or as running, or is over.
-TEST(RaceWqCancel, CancelAllAgainstWorkers) {
-  explore([](race::run& run) {
-    auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
-    for (int i = 0; i < 2; ++i) {
-      auto* const one = rig->add_worker();
-      run.thread([=] { rig->pool.worker_loop(*one); });
-    }
-    rig->set_key(rig->jobs[2], 7);
-    rig->set_key(rig->jobs[3], 7);
-    run.thread([=] {
-      for (std::size_t i = 0; i < 4; ++i) {
-        race::check(rig->submit(rig->jobs[i]), "accepted");
-      }
-      const cancel_counts counts = rig->pool.cancel_all();
-      std::size_t given_up = 0;
-      for (std::size_t i = 0; i < 4; ++i) {
-        given_up += rig->jobs[i].began_cancelled ? 1U : 0U;
-      }
-      race::check(counts.cancelled <= 4 && counts.cancelled + counts.running <= 4, "each match once (C6)");
-      race::check(given_up >= counts.cancelled, "what was cancelled is over (C1)");
-      rig->stop();
-    });
-    run.after([=] {
-      for (std::size_t i = 0; i < 4; ++i) {
-        rig->jobs[i].check_done();
-      }
-    });
-  });
+// Four works in submit order, none of which ends before it is asked, and workers that take several of them at once.
+void explore_counts(cancel_kind how, unsigned workers, std::size_t keyed_from, std::uint64_t schedules) {
+  explore(
+      [=](race::run& run) {
+        auto rig = std::make_shared<wq_rig>(wq_rig::options(workers));
+        for (unsigned i = 0; i < workers; ++i) {
+          auto* const one = rig->add_worker();
+          run.thread([=] { rig->pool.worker_loop(*one); });
+        }
+        for (std::size_t i = 0; i < 4; ++i) {
+          run_until_asked(rig->jobs[i]);
+          rig->jobs[i].set_owner(owner_of_all);
+          if (i >= keyed_from) {
+            rig->set_key(rig->jobs[i], 7);
+          }
+        }
+        run.thread([=] {
+          for (std::size_t i = 0; i < 4; ++i) {
+            race::check(rig->submit(rig->jobs[i]), "accepted");
+          }
+          check_each_counted_once(*rig, 4, cancel_many(*rig, how, 4));
+          rig->stop();
+        });
+        run.after([=] {
+          for (std::size_t i = 0; i < 4; ++i) {
+            rig->jobs[i].check_done();
+          }
+        });
+      },
+      {.schedules = schedules});
 }
 
-// C6: a predicate looks at a snapshot; what it chose may have moved on, and is met once all the same.
-TEST(RaceWqCancel, CancelIfAgainstWorkers) {
-  explore([](race::run& run) {
-    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
-    auto* const one = rig->add_worker();
-    rig->set_key(rig->jobs[1], 7);
-    run.thread([=] { rig->pool.worker_loop(*one); });
-    run.thread([=] {
-      for (std::size_t i = 0; i < 3; ++i) {
-        race::check(rig->submit(rig->jobs[i]), "accepted");
-      }
-      int seen = 0;
-      const auto count = [](void* n, const work_view&) { return ++*static_cast<int*>(n) > 0; };
-      const auto counts = rig->pool.cancel_chosen(count, &seen);
-      race::check(counts.has_value() && seen <= 3, "each candidate once");
-      race::check(counts->cancelled + counts->running <= static_cast<std::size_t>(seen), "each match once (C6)");
-      rig->stop();
-    });
-    run.after([=] {
-      for (std::size_t i = 0; i < 3; ++i) {
-        rig->jobs[i].check_done();
-      }
-    });
-  });
+// C6: every kind of cancel against workers, works with and without a key, and works in a worker's batch: each is counted
+// exactly once, as cancelled or as running.
+TEST(RaceWqCancel, CancelAllCountsEachWorkOnce) {
+  for (const unsigned workers : {1U, 2U}) {
+    for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
+      explore_counts(cancel_kind::all, workers, keyed_from, 20'000);
+    }
+  }
+}
+
+TEST(RaceWqCancel, CancelOwnerCountsEachWorkOnce) {
+  for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
+    explore_counts(cancel_kind::by_owner, 2, keyed_from, 20'000);
+  }
+}
+
+TEST(RaceWqCancel, CancelIfCountsEachWorkOnce) {
+  for (const unsigned workers : {1U, 2U}) {
+    for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
+      explore_counts(cancel_kind::chosen, workers, keyed_from, 20'000);
+    }
+  }
 }
 
 // C6 H2: the same while works, of one key or of none, are taken together: who was given a name where he waited is met
@@ -203,9 +253,7 @@ TEST(RaceWqCancel, CancelAgainstChain) {
       run.thread([=] { rig->pool.worker_loop(*unbound); });
       run.thread([=] {
         const work_handle name = rig->submit_tracked(rig->jobs[0]);
-        if (rig->pool.cancel(name) == cancel_result::cancelled) {
-          race::check(rig->jobs[2].releases == 1, "the rest of the chain is over as well (W5)");
-        }
+        static_cast<void>(checked_cancel(*rig, name, {&rig->jobs[0], &rig->jobs[1], &rig->jobs[2]}));
         rig->stop();
       });
       run.after([=] {
@@ -221,8 +269,8 @@ TEST(RaceWqCancel, CancelAgainstChain) {
   }
 }
 
-// C3: a cancel that finds nothing comes before the chain was accepted, which it cannot here, or after its last member has run:
-// then the memory is the user's. Between two members, and while one is given up, the answer is another.
+// C3: a cancel that finds nothing comes after the run of the chain's last member. Between two members, and while one is given
+// up, the answer is another.
 TEST(RaceWqCancel, NotFoundMeansOver) {
   enum class turn : std::uint8_t { same_class, other_class, keyed, failed };
   for (const turn how : {turn::same_class, turn::other_class, turn::keyed, turn::failed}) {
@@ -240,11 +288,7 @@ TEST(RaceWqCancel, NotFoundMeansOver) {
       }
       rig->jobs[0].then(&last);
       const work_handle name = rig->submit_tracked(rig->jobs[0]);
-      const auto cancel = [=] {
-        if (rig->pool.cancel(name) == cancel_result::not_found) {
-          race::check(rig->jobs[1].runs == 1, "not found: the whole chain has run (C3)");
-        }
-      };
+      const auto cancel = [=] { static_cast<void>(checked_cancel(*rig, name, {&rig->jobs[0], &rig->jobs[1]})); };
       run.thread([=] { rig->pool.worker_loop(*bound); });
       run.thread([=] { rig->pool.worker_loop(*unbound); });
       run.thread(cancel);
@@ -258,31 +302,6 @@ TEST(RaceWqCancel, NotFoundMeansOver) {
       });
     });
   }
-}
-
-// A chain of three classes and keys against cancel_all, which may meet it between two members.
-TEST(RaceWqCancel, CancelAllAgainstChain) {
-  explore([](race::run& run) {
-    auto rig = std::make_shared<wq_rig>(wq_rig::options(1));
-    auto* const bound = rig->add_worker();
-    rig->set_key(rig->jobs[1], 3);
-    rig->jobs[0].then(&rig->jobs[1]);
-    rig->jobs[1].then(&rig->jobs[2]);
-    run.thread([=] { rig->pool.worker_loop(*bound); });
-    run.thread([=] {
-      race::check(rig->submit(rig->jobs[0]), "accepted");
-      const cancel_counts counts = rig->pool.cancel_all();
-      if (counts.cancelled + counts.running == 0) {
-        race::check(rig->jobs[2].runs == 1, "missed only if its last member had its end in hand");
-      }
-      rig->stop();
-    });
-    run.after([=] {
-      for (std::size_t i = 0; i < 3; ++i) {
-        rig->jobs[i].check_done();
-      }
-    });
-  });
 }
 
 }  // namespace

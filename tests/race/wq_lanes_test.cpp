@@ -182,6 +182,7 @@ TEST(RaceWqLanes, CancelAgainstDequeue) {
         const cancel_result said = rig->pool.cancel(names[i]);
         race::check(said != cancel_result::cancelled || (rig->jobs[i].releases == 1 && rig->jobs[i].began_cancelled),
                     "cancelled: it was pending, and is over (C1)");
+        race::check(said != cancel_result::not_found || rig->jobs[i].ended, "not found: its run is over (C3)");
       }
       race::check(rig->submit(rig->jobs[4]), "accepted");
       rig->stop();
