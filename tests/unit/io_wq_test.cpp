@@ -188,9 +188,11 @@ TEST(IoWq, SharedDomainOrdersAcrossWqs) {
   EXPECT_EQ(order, 200);
 }
 
-// P5 P6 P8: blocked workers are replaced below the limit, and one class never holds up the other.
+// P5 P6 P8: blocked workers are replaced below the limit, and one class never holds up the other; the sampler is not needed.
 TEST(IoWq, BlockedWorkersAreReplaced) {
-  const auto wq = make_wq({.max_bound = 4, .max_unbound = 2});
+  test::clock_without_sampler clock;
+  const auto wq =
+      make_wq({.max_bound = 4, .max_unbound = 2, .idle_timeout = std::chrono::milliseconds::max(), .clock = &clock});
   std::latch go(1);
   std::vector<std::unique_ptr<probe>> blocked;
   for (int i = 0; i < 5; ++i) {
@@ -209,6 +211,7 @@ TEST(IoWq, BlockedWorkersAreReplaced) {
   EXPECT_LE(stats.bound.workers, 4U);
   EXPECT_LE(stats.unbound.workers, 2U);
   EXPECT_LE(stats.bound.running, stats.bound.workers);
+  EXPECT_EQ(stats.bound.found_blocked + stats.unbound.found_blocked, 0U);
   go.count_down();
   EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
 }
