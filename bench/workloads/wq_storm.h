@@ -7,8 +7,12 @@
 // without saying so, fail, and submit themselves again in their release. Creating a thread fails now and then. Each
 // submitter has a fixed store of works and uses them again, so that a storm of any length needs the same memory.
 //
-// Checked in each run and release: W1 W4 W6 H1 H2 C1 C4 C5; in snapshots on the way: P1 P2; at the end: W7 and that no
-// key lives on. A broken check is a text in the report; nothing here knows of a test framework, so that a bench can run
+// With storm_options::whole_chains every member of a chain may have what a single work may have, and chains are cancelled by
+// their handles; with identities works are done as somebody; and the storm may end in a stop that cancels, while submitters
+// still submit. The bench leaves these out: they cost time.
+//
+// Checked in each run and release: W1 W4 W5 W6 H1 H2 C1 C3 C4 C5 I1; in snapshots on the way: P1 P2; at the end: W7, that no
+// key lives on and that no identity is held. A broken check is a text in the report; nothing here knows of a test framework, so that a bench can run
 // it too.
 #pragma once
 
@@ -35,6 +39,7 @@
 #include "sluice/base/mutex.h"
 #include "sluice/base/park.h"
 #include "sluice/base/thread.h"
+#include "sluice/identity/identity.h"
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/hash_domain.h"
 #include "sluice/wq/io_wq.h"
@@ -50,6 +55,10 @@ struct storm_options {
   unsigned max_workers = 8;  // of each class; the limit moves between 1 and this
   std::size_t queue_limit = 4096;
   std::uint64_t seed = 1;
+  bool whole_chains = false;  // members have flags, deadlines, keys or none, as heads have; chains have handles
+  bool identities = false;    // most works carry an identity
+  // cancel_queued: the first submitter stops the pool while the others submit.
+  sluice::stop_policy ends = sluice::stop_policy::run_queued;
 };
 
 struct storm_report {
@@ -134,20 +143,27 @@ class storm {
     item* next_free = nullptr;
     item* before = nullptr;      // in its chain
     key_state* keyed = nullptr;  // exclusive
-    std::uint64_t place = 0;     // in the order of its key; 0: not ordered
-    std::uint64_t serial = 0;    // which submit of this work it is
-    unsigned again = 0;          // how often its release submits it anew
+    const sluice::identity* who = nullptr;
+    std::uint64_t place = 0;   // in the order of its key; 0: not ordered
+    std::uint64_t serial = 0;  // which submit of this work it is
+    unsigned again = 0;        // how often its release submits it anew
     act does = act::nothing;
     bool ends_chain = true;
     bool fails = false;
     bool gave_up = false;
-    phase at = phase::idle;
+    // Relaxed throughout: the wq orders one step of a work before the next. Atomic for the submitter, which looks at a work
+    // that it could not cancel.
+    std::atomic<phase> at{phase::idle};
+
+    [[nodiscard]] bool is(phase one) const noexcept { return at.load(std::memory_order_relaxed) == one; }
+    void goes_to(phase one) noexcept { at.store(one, std::memory_order_relaxed); }
   };
 
   struct tracked {
     sluice::work_handle handle;
-    item* target = nullptr;
+    item* target = nullptr;  // the last of its chain
     std::uint64_t serial = 0;
+    bool may_cancel = false;  // no member is no_cancel
   };
 
   // A submitter: its works, its keys, its dice.
@@ -166,7 +182,7 @@ class storm {
     }
 
     void put_free(item& one) noexcept {
-      one.at = phase::idle;
+      one.goes_to(phase::idle);
       one.next_free = std::exchange(free, &one);
       ++free_count;
     }
@@ -226,6 +242,7 @@ class storm {
     std::uint64_t refused_calls = 0;
     std::uint64_t refused_works = 0;
     std::uint64_t cancels = 0;
+    bool shut = false;  // a submit was refused because the pool stops
     std::atomic<item*> returned{nullptr};
     sluice::parker sleeper;
   };
@@ -236,11 +253,17 @@ class storm {
   void check(bool holds, const char* otherwise) noexcept;
   void block(sluice::work_context& ctx) noexcept;
   void on_run(item& self, sluice::work_context& ctx) noexcept;
+  void check_no_cancel(const item& self) noexcept;
+  void check_identity(const item& self) noexcept;
   void on_release(item& self) noexcept;
   bool submit_again(item& self) noexcept;
 
   item& prepare(lane& mine);
   void give_key(lane& mine, item& one);
+  void give_member_key(lane& mine, item& one);
+  void give_identity(lane& mine, item& one);
+  item& next_of_chain(lane& mine, item* before);
+  static void remember(lane& mine, const tracked& one) noexcept;
   void submit_single(lane& mine);
   void submit_batch(lane& mine);
   void submit_chain(lane& mine);
@@ -249,6 +272,8 @@ class storm {
   void cancel_a_handle(lane& mine);
   void look_at_stats();
   void submit_all(lane& mine);
+  [[nodiscard]] bool goes_on(const lane& mine) const noexcept;
+  [[nodiscard]] bool begin();
   void verify(storm_report& report);
 
   const storm_options options_;
@@ -257,6 +282,8 @@ class storm {
   sluice::ref<sluice::io_wq> wq_;
   std::vector<key_state> shared_keys_;
   std::vector<std::unique_ptr<lane>> lanes_;
+  std::vector<sluice::ref<const sluice::identity>> people_;
+  static inline thread_local bool submits_ = false;  // a submitter's thread, so none of the pool's
   std::chrono::steady_clock::time_point end_;
 
   // Tallies, all relaxed: only their sums after the joins matter, but for accepted_, which need not be exact on the way.
@@ -287,15 +314,16 @@ inline void storm::block(sluice::work_context& ctx) noexcept {
 }
 
 inline void storm::on_run(item& self, sluice::work_context& ctx) noexcept {
-  check(self.at == phase::submitted, "W1: run without a submit, or twice");
-  self.at = phase::ran;
+  check(self.is(phase::submitted), "W1: run without a submit, or twice");
+  self.goes_to(phase::ran);
   self.gave_up = ctx.cancelled();
+  check_identity(self);
   if (self.before != nullptr) {
-    check(self.before->at == phase::released, "W4: a linked work ran before the release of its head");
+    check(self.before->is(phase::released), "W4: a linked work ran before the release of its head");
     check(self.gave_up || !(self.before->gave_up || self.before->fails), "W5: a cancelled or failed head's chain ran");
   }
   if (self.gave_up) {
-    check(!has(self.flags(), sluice::work_flags::no_cancel), "C4: a no_cancel work was cancelled");
+    check_no_cancel(self);
     gave_up_.fetch_add(1, std::memory_order_relaxed);
     return;
   }
@@ -323,12 +351,37 @@ inline void storm::on_run(item& self, sluice::work_context& ctx) noexcept {
   }
 }
 
+// C4: no cancel means a no_cancel work. It is given up if the member before it in its chain failed or was cancelled, and then
+// by a thread of the pool.
+inline void storm::check_no_cancel(const item& self) noexcept {
+  if (!has(self.flags(), sluice::work_flags::no_cancel)) {
+    return;
+  }
+  const item* const before = self.before;
+  check(before != nullptr, "C4: a no_cancel work was cancelled");
+  check(before == nullptr || before->gave_up || before->fails || !has(before->flags(), sluice::work_flags::no_cancel),
+        "C4: a no_cancel member was cancelled, and the one before it had succeeded");
+  check(!submits_, "C4: a no_cancel work was given up on a canceller's thread");
+}
+
+// I1: a work is run and released as whom it is for. A cancelled one is run as the thread itself; if it was cancelled just
+// before it could look, that is as whom it is for.
+inline void storm::check_identity(const item& self) noexcept {
+  if (!options_.identities) {
+    return;
+  }
+  const sluice::identity* const worn = sluice::current_identity();
+  check(worn == self.who || (self.gave_up && worn == nullptr), "I1: a work wears the identity of another");
+  check(!submits_ || worn == nullptr, "I1: a canceller wears the identity of a work");
+}
+
 inline void storm::on_release(item& self) noexcept {
-  if (self.at != phase::ran) {
+  if (!self.is(phase::ran)) {
     check(false, "W1: release without a run, or twice");
     return;  // giving it back would tie the store into a knot
   }
-  self.at = phase::released;
+  self.goes_to(phase::released);
+  check_identity(self);
   released_of_[std::to_underlying(self.cls())].fetch_add(1, std::memory_order_relaxed);
   if (!self.ends_chain || (self.again != 0 && submit_again(self))) {
     return;
@@ -348,8 +401,9 @@ inline bool storm::submit_again(item& self) noexcept {
   self.clear_key();
   self.keyed = nullptr;
   self.place = 0;
+  self.who = nullptr;  // the count was dropped
   self.set_deadline(sluice::no_deadline);
-  self.at = phase::submitted;
+  self.goes_to(phase::submitted);
   const sluice::result<void> how = wq_->submit(self);
   if (!how) {
     check(how.error().value() == EAGAIN || how.error().value() == ESHUTDOWN, "W6: refused for no known reason");
@@ -375,6 +429,24 @@ inline void storm::give_key(lane& mine, item& one) {
   }
 }
 
+// The place of a linked work in its key is taken when its turn comes: exclusive, but in no order known here.
+inline void storm::give_member_key(lane& mine, item& one) {
+  const bool whole = options_.whole_chains;
+  if (whole && mine.dice.one_in(3)) {
+    return;
+  }
+  const bool own = whole && mine.dice.one_in(2);
+  const std::uint64_t key = mine.dice.below(shared_keys_.size());
+  one.keyed = own ? &mine.keys[key] : &shared_keys_[key];
+  one.set_key(*domain_, own ? mine.first_key + key : key);
+}
+
+inline void storm::give_identity(lane& mine, item& one) {
+  const std::uint64_t which = mine.dice.below(people_.size() + 1);
+  one.who = which != 0 ? &*people_[which - 1] : nullptr;
+  one.set_identity(which != 0 ? people_[which - 1] : nullptr);
+}
+
 // A free work with everything about it chosen anew.
 inline storm::item& storm::prepare(lane& mine) {
   storm_dice& dice = mine.dice;
@@ -398,16 +470,23 @@ inline storm::item& storm::prepare(lane& mine) {
   if (dice.one_in(32) && !has(one.flags(), sluice::work_flags::no_cancel)) {
     one.set_deadline(std::chrono::steady_clock::now() + std::chrono::microseconds(dice.below(2000)));
   }
-  one.at = phase::submitted;
+  if (options_.identities) {
+    give_identity(mine, one);
+  }
+  one.goes_to(phase::submitted);
   return one;
 }
 
 // Tallies before the submit, since the works may be over after it, and takes back what was refused.
 inline void storm::refused(lane& mine, std::span<sluice::work* const> works, std::error_code why) {
-  check(why.value() == EAGAIN, "W6: refused for no known reason");
+  mine.shut = why.value() == ESHUTDOWN && options_.ends == sluice::stop_policy::cancel_queued;
+  check(why.value() == EAGAIN || mine.shut, "W6: refused for no known reason");
   for (sluice::work* const each : works) {
     auto& one = static_cast<item&>(*each);
-    check(one.at == phase::submitted, "W6: a refused work was run");
+    check(one.is(phase::submitted), "W6: a refused work was run");
+    if (options_.identities) {
+      one.set_identity(nullptr);
+    }
     accepted_of_[std::to_underlying(one.cls())].fetch_sub(1, std::memory_order_relaxed);
     mine.put_free(one);
   }
@@ -425,9 +504,9 @@ inline void storm::submit_single(lane& mine) {
   accepted_of_[std::to_underlying(one.cls())].fetch_add(1, std::memory_order_relaxed);
   if (mine.dice.one_in(4)) {
     one.again = 0;  // so that a cancelled one stays where the canceller can look at it
-    const std::uint64_t serial = one.serial;
+    const bool may_cancel = !has(one.flags(), sluice::work_flags::no_cancel);
     if (const auto handle = wq_->submit_tracked(one); handle) {
-      mine.handles[mine.handle_count++ % mine.handles.size()] = {*handle, &one, serial};
+      remember(mine, {*handle, &one, one.serial, may_cancel});
       return;
     } else {
       refused(mine, all, handle.error());
@@ -462,48 +541,78 @@ inline void storm::submit_batch(lane& mine) {
   }
 }
 
+inline void storm::remember(lane& mine, const tracked& one) noexcept {
+  mine.handles[mine.handle_count++ % mine.handles.size()] = one;
+}
+
+// before: null for the head.
+inline storm::item& storm::next_of_chain(lane& mine, item* before) {
+  item& one = prepare(mine);
+  one.again = 0;
+  if (!options_.whole_chains) {
+    one.set_flags(sluice::work_flags::none);
+  }
+  one.fails = mine.dice.one_in(8);
+  if (before == nullptr) {
+    give_key(mine, one);
+  } else {
+    if (!options_.whole_chains) {
+      one.set_deadline(sluice::no_deadline);
+    }
+    give_member_key(mine, one);
+    before->ends_chain = false;
+    before->then(&one);
+  }
+  one.before = before;
+  return one;
+}
+
 inline void storm::submit_chain(lane& mine) {
   std::array<sluice::work*, 4> all{};
   const std::span<sluice::work*> chain = std::span(all).first(2 + mine.dice.below(3));
-  item* before = nullptr;
+  item* last = nullptr;
+  bool may_cancel = true;
   for (sluice::work*& each : chain) {
-    item& one = prepare(mine);
-    one.again = 0;
-    one.set_flags(sluice::work_flags::none);
-    one.fails = mine.dice.one_in(8);
-    if (before == nullptr) {
-      give_key(mine, one);
-    } else {
-      one.set_deadline(sluice::no_deadline);
-      // The place of a linked work in its key is taken when its turn comes: exclusive, but in no order known here.
-      const std::uint64_t key = mine.dice.below(shared_keys_.size());
-      one.keyed = &shared_keys_[key];
-      one.set_key(*domain_, key);
-      before->ends_chain = false;
-    }
-    one.before = std::exchange(before, &one);
-    each = &one;
-    accepted_of_[std::to_underlying(one.cls())].fetch_add(1, std::memory_order_relaxed);
+    last = &next_of_chain(mine, last);
+    each = last;
+    may_cancel = may_cancel && !has(last->flags(), sluice::work_flags::no_cancel);
+    accepted_of_[std::to_underlying(last->cls())].fetch_add(1, std::memory_order_relaxed);
   }
   accepted_.fetch_add(chain.size(), std::memory_order_relaxed);
-  if (const auto how = wq_->submit_chain(chain); !how) {
-    refused(mine, chain, how.error());
-    ++mine.refused_calls;
-    mine.wait_for_room();
+  std::error_code why;
+  if (options_.whole_chains && mine.dice.one_in(2)) {
+    const auto handle = wq_->submit_tracked(*chain.front());
+    if (handle) {
+      remember(mine, {*handle, last, last->serial, may_cancel});
+      return;
+    }
+    why = handle.error();
+  } else if (const auto how = wq_->submit_chain(chain); how) {
+    return;
+  } else {
+    why = how.error();
   }
+  refused(mine, chain, why);
+  ++mine.refused_calls;
+  mine.wait_for_room();
 }
 
-// C1: after "cancelled" the work is over. Only its submitter uses it again, and that is this thread.
+// C1: after "cancelled" the work is over, and so is the rest of its chain. C3: after "not found" its run is, and that of the
+// last of its chain. Only its submitter uses it again, and that is this thread.
 inline void storm::cancel_a_handle(lane& mine) {
   if (mine.handle_count == 0) {
     return;
   }
   const std::size_t known = std::min(mine.handle_count, mine.handles.size());
   const tracked& one = mine.handles[mine.dice.below(known)];
-  if (wq_->cancel(one.handle) == sluice::cancel_result::cancelled) {
+  const bool used_again = one.target->serial != one.serial;
+  const sluice::cancel_result said = wq_->cancel(one.handle);
+  if (said == sluice::cancel_result::cancelled) {
     ++mine.cancels;
-    check(one.target->serial == one.serial, "C1: a cancel found a work of another submit");
-    check(one.target->at == phase::released, "C1: cancelled, and not over");
+    check(!used_again, "C1: a cancel found a work of another submit");
+    check(!one.may_cancel || one.target->is(phase::released), "C1: cancelled, and not over");
+  } else if (said == sluice::cancel_result::not_found && one.may_cancel && !used_again) {
+    check(!one.target->is(phase::submitted), "C3: not found, and its run was not over");
   }
 }
 
@@ -539,8 +648,17 @@ inline void storm::meddle(lane& mine) {
   }
 }
 
+// In a storm that ends in a stop that cancels, the first submitter stops the pool, and the others go on until they hear of it.
+inline bool storm::goes_on(const lane& mine) const noexcept {
+  if (options_.ends == sluice::stop_policy::cancel_queued && &mine != lanes_.front().get()) {
+    return !mine.shut;
+  }
+  return accepted_.load(std::memory_order_relaxed) < options_.works && std::chrono::steady_clock::now() < end_;
+}
+
 inline void storm::submit_all(lane& mine) {
-  while (accepted_.load(std::memory_order_relaxed) < options_.works && std::chrono::steady_clock::now() < end_) {
+  submits_ = true;
+  while (goes_on(mine)) {
     mine.need(batch);
     switch (mine.dice.below(8)) {
       case 0:
@@ -553,6 +671,9 @@ inline void storm::submit_all(lane& mine) {
         submit_single(mine);
     }
     meddle(mine);
+  }
+  if (options_.ends == sluice::stop_policy::cancel_queued && &mine == lanes_.front().get()) {
+    check(wq_->stop(options_.ends).finished, "X1: the stop did not finish");
   }
 }
 
@@ -595,8 +716,16 @@ inline void storm::verify(storm_report& report) {
   check(domain_->live_keys() == 0, "H4: keys live on without works");
 }
 
-inline storm_report storm::run() {
-  storm_report report;
+// Returns false if something cannot be made.
+inline bool storm::begin() {
+  constexpr unsigned people = 8;
+  for (unsigned i = 0; options_.identities && i < people; ++i) {
+    auto made = sluice::identity_builder().set_audit("storm " + std::to_string(i)).build();
+    if (!made) {
+      return false;
+    }
+    people_.push_back(std::move(*made));
+  }
   auto domain = sluice::hash_domain::create();
   auto wq = sluice::io_wq::create({.max_bound = options_.max_workers,
                                    .max_unbound = options_.max_workers,
@@ -605,11 +734,19 @@ inline storm_report storm::run() {
                                    .queue_limit = options_.queue_limit,
                                    .threads = &threads_});
   if (!domain || !wq) {
-    report.faults.emplace_back("the storm could not begin");
-    return report;
+    return false;
   }
   domain_ = std::move(*domain);
   wq_ = std::move(*wq);
+  return true;
+}
+
+inline storm_report storm::run() {
+  storm_report report;
+  if (!begin()) {
+    report.faults.emplace_back("the storm could not begin");
+    return report;
+  }
   threads_.arm();
   end_ = std::chrono::steady_clock::now() + options_.cap;
   for (std::uint64_t i = 0; i < options_.submitters; ++i) {
@@ -621,10 +758,13 @@ inline storm_report storm::run() {
       crowd.emplace_back([this, &one] { submit_all(*one); });
     }
   }
-  check(wq_->stop(sluice::stop_policy::run_queued).finished, "X1: the stop did not finish");
+  check(wq_->stop(options_.ends).finished, "X1: the stop did not finish");
   verify(report);
   wq_.reset();
   domain_.reset();
+  for (const auto& each : people_) {
+    check(each->use_count() == 1, "I4: an identity is held though its works are over");
+  }
   const sluice::mutex_lock held(fault_lock_);
   report.faults.assign(faults_.begin(), faults_.end());
   return report;
