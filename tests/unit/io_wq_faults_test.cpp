@@ -327,6 +327,33 @@ TEST(IoWqFaults, EachAllocationOfABatchMayFail) {
       1);
 }
 
+TEST(IoWqFaults, EachAllocationOfACallableMayFail) {
+  with_each_fault(
+      [] {
+        pool_scene at;
+        std::latch ran(1);
+        const std::array<std::byte, 128> large{};
+        const auto call = [&ran, large] {
+          static_cast<void>(large);
+          ran.count_down();
+        };
+        bool accepted = false;
+        try {
+          const fault now;
+          accepted = at.wq->submit(call).has_value();
+        } catch (const std::bad_alloc&) {
+          accepted = false;
+        }
+        if (!accepted) {
+          ASSERT_TRUE(at.wq->submit(call));
+        }
+        ran.wait();
+        at.accepted = 1;
+        at.end();
+      },
+      2);
+}
+
 // A work that has a stop token, and runs until it is asked to stop, and then until it may leave.
 struct obedient : probe {
   obedient()
