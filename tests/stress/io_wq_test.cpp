@@ -43,5 +43,22 @@ TEST(StressIoWq, StormOfFewKeysOnOneWorker) {
   EXPECT_EQ(over.faults, std::vector<std::string>{});
 }
 
+// W1 W4 W5 C3 C4 I1 X6: members of chains have all that single works may have, most works are done as somebody, and each storm
+// ends in a stop that cancels while submitters still submit.
+TEST(StressIoWq, StormsOfWholeChainsEndInAStopThatCancels) {
+  constexpr std::uint64_t storms = 8;
+  for (std::uint64_t seed = 1; seed <= storms && !testing::Test::HasFailure(); ++seed) {
+    test::storm storm({.works = storm_works() / (4 * storms),
+                       .cap = storm_cap() / storms,
+                       .max_workers = seed % 2 == 0 ? 8U : 2U,
+                       .seed = seed,
+                       .whole_chains = true,
+                       .identities = true,
+                       .ends = sluice::stop_policy::cancel_queued});
+    const test::storm_report over = storm.run();
+    EXPECT_EQ(over.faults, std::vector<std::string>{}) << "storm " << seed;
+  }
+}
+
 }  // namespace
 }  // namespace io_wq_test
