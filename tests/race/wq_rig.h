@@ -85,6 +85,7 @@ struct race_pool : sluice::detail::basic_pool<race::sync> {
   unsigned set_max(sluice::work_class cls, unsigned max) noexcept { return growth.set_max(cls, max); }
   [[nodiscard]] sluice::wq_stats stats() noexcept { return reports.stats(); }
   void sample() noexcept { sampler.sample(); }
+  void arm(sluice::detail::timer_node& one, sluice::steady_time at) noexcept { manager.arm(one, at); }
   [[nodiscard]] account& account_at(unsigned node, sluice::work_class cls) noexcept { return engines.at(node, cls); }
 
   void worker_loop(worker& self) noexcept { work_loop.run(self); }
@@ -180,6 +181,7 @@ struct race_job : sluice::work {
     self.touched.update([](int& n) { ++n; });
     ++self.runs;
     self.began_cancelled = ctx.cancelled();
+    self.fiber = race::detail::engine::active()->self_index();
     self.on_worker = sluice::detail::pool_traits<race::sync>::this_worker() != nullptr;
     if (self.log != nullptr) {
       self.log->push_back(self.number);
@@ -216,6 +218,7 @@ struct race_job : sluice::work {
   int runs = 0;
   int releases = 0;
   bool began_cancelled = false;  // also if it was asked to stop before it could look
+  std::size_t fiber = 0;         // that ran it; the test itself is 0, its first thread 1
   bool on_worker = false;        // else on the canceller's thread
   bool asked = false;
   bool ended = false;  // its run is over

@@ -201,7 +201,7 @@ TEST(IoWqNoMemory, AMemberThatWasCutOffKeepsNoHandle) {
   frozen_clock clock;
   const auto wq = make_wq({.max_bound = 1, .clock = &clock});
   const auto domain = *hash_domain::create();
-  probe head([](work_context&) { no_memory.store(true, std::memory_order_seq_cst); });
+  probe head([](work_context& ctx) { ctx.fail(); });
   std::binary_semaphore running{0};
   std::binary_semaphore go{0};
   bool stopped = false;
@@ -214,7 +214,6 @@ TEST(IoWqNoMemory, AMemberThatWasCutOffKeepsNoHandle) {
   head.then(&member);
   ASSERT_TRUE(wq->submit_tracked(head));
   member.wait_released();
-  no_memory.store(false, std::memory_order_seq_cst);
   ASSERT_TRUE(member.was_cancelled());
   busy_worker blocker(*wq);
   probe other;

@@ -277,20 +277,28 @@ cancel_counts basic_cancel<Sync>::cancel_matching(Match match) noexcept {
   forward_fifo taken;
   pool_.scan.visit_all(
       [&](const met& chain) {
+        work* first = nullptr;
+        const bool between = chain.where == place::between;
         const bool hit = matches(chain.item);
-        const bool pending = !chain.running && chain.where != place::between;
-        if (hit && pending) {
+        if (hit && !chain.running && !between) {
           return verdict::take;
+        }
+        // What a cancel has cut before, this scan perhaps, when it met the chain in another place, has been counted.
+        if (between && work_access::cut(chain.item)) {
+          return verdict::leave;
         }
         counts.running += hit ? 1U : 0U;
         bool cut = hit;  // the rest is given up after it
-        for (work* w = chain.item.link(); w != nullptr; w = w->link()) {
+        for (work* w = chain.item.link(); w != nullptr && !work_access::cut(*w); w = w->link()) {
           if (matches(*w)) {
             ++counts.running;
             if (!std::exchange(cut, true)) {
-              work_access::set_cut(*w, true);
+              first = w;
             }
           }
+        }
+        if (first != nullptr) {
+          work_access::set_cut(*first, true);
         }
         return hit ? verdict::take : verdict::leave;
       },
@@ -399,13 +407,22 @@ result<cancel_counts> basic_cancel<Sync>::cancel_chosen(bool (*choose)(void*, co
   for (candidate& one : candidates) {
     one.chosen = choose(chooser, one.view);
   }
+  // A chain's later members are given up after the first that was asked to stop, or was cut: they are counted with it.
   cancel_counts counts;
+  const target* asked = nullptr;
   for (const candidate& one : candidates) {
     if (!one.chosen) {
       continue;
     }
+    if (asked != nullptr && asked->index == one.meant.index && asked->generation == one.meant.generation) {
+      ++counts.running;
+      continue;
+    }
     given_up pending;
-    counts.running += cancel_target(one.meant, pending, reach::cancellable) == cancel_result::running ? 1U : 0U;
+    if (cancel_target(one.meant, pending, reach::cancellable) == cancel_result::running) {
+      ++counts.running;
+      asked = &one.meant;
+    }
     counts.cancelled += pending.over;
   }
   return counts;

@@ -61,9 +61,9 @@ class basic_account_works : public basic_account_base<Sync> {
   [[nodiscard]] bool nothing_came() const noexcept {
     return inboxes_.empty() && listed_.load(std::memory_order_seq_cst) == 0;
   }
-  // Works that wait; a hint.
+  // Works that wait; a hint. seq_cst: a submitter that waits for room counts itself first and then reads this.
   [[nodiscard]] std::size_t works_waiting() const noexcept {
-    return inboxes_.size() + listed_.load(std::memory_order_relaxed);
+    return inboxes_.size() + listed_.load(std::memory_order_seq_cst);
   }
 
   void take_inbox_locked(unsigned lane) noexcept SLUICE_REQUIRES(lock) {

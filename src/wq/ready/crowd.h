@@ -21,10 +21,10 @@ class basic_crowd {
   // share: with at most so many works waiting here there is room for more, whatever the other accounts hold. 0: never.
   explicit basic_crowd(std::size_t share) noexcept : share_(share), crowded_(share == 0) {}
 
-  // relaxed: works that are submitted at the same moment may overshoot the limit.
-  [[nodiscard]] bool crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
+  // seq_cst, both: a submitter that waits for room counts itself first and then reads these (admission.h).
+  [[nodiscard]] bool crowded() const noexcept { return crowded_.load(std::memory_order_seq_cst); }
   // Works that wait for their keys; a hint.
-  [[nodiscard]] std::size_t keyed() const noexcept { return keyed_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t keyed() const noexcept { return keyed_.load(std::memory_order_seq_cst); }
 
   void add_keyed(std::size_t n) noexcept {
     // seq_cst: partner of a submitter that waits for room, and of note().

@@ -54,10 +54,11 @@ class basic_inbox {
   }
 
   [[nodiscard]] bool empty() const noexcept { return newest_of(word_.load(std::memory_order_seq_cst)) == nullptr; }
-  // How many are here; a hint.
+  // How many are here; a hint. seq_cst: as account_works::works_waiting().
   [[nodiscard]] std::size_t size() const noexcept {
-    const std::size_t all = count_of(word_.load(std::memory_order_relaxed));
-    return all - std::min(all, unusable_.load(std::memory_order_relaxed));
+    const std::uint64_t word = word_.load(std::memory_order_seq_cst);
+    const std::size_t all = count_of(word);
+    return newest_of(word) == nullptr ? 0 : all - std::min(all, unusable_.load(std::memory_order_relaxed));
   }
 
   // Takes all, linked newest → … → oldest (nothing else of them is written: keys stay where they are), and says how many.
@@ -66,7 +67,9 @@ class basic_inbox {
     // acquire pairs with put(); release: a put that finds it empty sees what the taker did before.
     const std::uint64_t all = word_.exchange(unusable_word(capacity - room), std::memory_order_acq_rel);
     count = count_of(all) - unusable_.load(std::memory_order_relaxed);  // relaxed: written under the takers' lock
-    unusable_.store(capacity - room, std::memory_order_relaxed);
+    if (unusable_.load(std::memory_order_relaxed) != capacity - room) [[unlikely]] {
+      unusable_.store(capacity - room, std::memory_order_relaxed);
+    }
     return newest_of(all);
   }
   // The same, if a glance shows any.
