@@ -55,7 +55,7 @@ struct scene {
   std::shared_ptr<caller> calls = std::make_shared<caller>(*rig);
 };
 
-constexpr race::options callback_schedules{.schedules = 5000, .max_steps = 60'000};
+constexpr race::options callback_schedules{.schedules = 2000, .max_steps = 60'000};
 
 // W2: from a run and from the release after it, while another fiber cancels and counts.
 TEST(RaceWqCallbacks, RunAndReleaseMayCallThePool) {

@@ -59,7 +59,7 @@ TEST(RaceWqCancel, CancelAgainstDequeue) {
               }
             });
           },
-          {.schedules = 50'000});
+          {.schedules = 30'000});
     }
   }
 }
@@ -87,7 +87,7 @@ TEST(RaceWqCancel, AWorkThatRunsIsFoundByEachCancel) {
             race::check(rig->jobs[0].asked, "asked, or given up");
           });
         },
-        {.schedules = 50'000});
+        {.schedules = 30'000});
   }
 }
 
@@ -179,21 +179,21 @@ void explore_counts(cancel_kind how, unsigned workers, std::size_t keyed_from, s
 TEST(RaceWqCancel, CancelAllCountsEachWorkOnce) {
   for (const unsigned workers : {1U, 2U}) {
     for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
-      explore_counts(cancel_kind::all, workers, keyed_from, 20'000);
+      explore_counts(cancel_kind::all, workers, keyed_from, 10'000);
     }
   }
 }
 
 TEST(RaceWqCancel, CancelOwnerCountsEachWorkOnce) {
   for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
-    explore_counts(cancel_kind::by_owner, 2, keyed_from, 20'000);
+    explore_counts(cancel_kind::by_owner, 2, keyed_from, 10'000);
   }
 }
 
 TEST(RaceWqCancel, CancelIfCountsEachWorkOnce) {
   for (const unsigned workers : {1U, 2U}) {
     for (const std::size_t keyed_from : {std::size_t{0}, std::size_t{2}, std::size_t{4}}) {
-      explore_counts(cancel_kind::chosen, workers, keyed_from, 20'000);
+      explore_counts(cancel_kind::chosen, workers, keyed_from, 10'000);
     }
   }
 }

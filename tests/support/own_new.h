@@ -80,4 +80,30 @@ inline void* or_throw(void* made) {
 [[gnu::noinline]] void operator delete(void* memory, std::size_t /*bytes*/, std::align_val_t /*alignment*/) noexcept {
   test::delete_aligned_block(memory);
 }
+// The array forms too: a sanitizer's runtime has its own, which would not come here.
+[[gnu::noinline]] void* operator new[](std::size_t bytes) {
+  return test::or_throw(test::counted_block(bytes));
+}
+[[gnu::noinline]] void* operator new[](std::size_t bytes, const std::nothrow_t& /*quiet*/) noexcept {
+  return test::counted_block(bytes);
+}
+[[gnu::noinline]] void* operator new[](std::size_t bytes, std::align_val_t alignment) {
+  return test::or_throw(test::counted_aligned_block(bytes, static_cast<std::size_t>(alignment)));
+}
+[[gnu::noinline]] void* operator new[](std::size_t bytes, std::align_val_t alignment,
+                                       const std::nothrow_t& /*quiet*/) noexcept {
+  return test::counted_aligned_block(bytes, static_cast<std::size_t>(alignment));
+}
+[[gnu::noinline]] void operator delete[](void* memory) noexcept {
+  test::delete_block(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t /*bytes*/) noexcept {
+  test::delete_block(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::align_val_t /*alignment*/) noexcept {
+  test::delete_aligned_block(memory);
+}
+[[gnu::noinline]] void operator delete[](void* memory, std::size_t /*bytes*/, std::align_val_t /*alignment*/) noexcept {
+  test::delete_aligned_block(memory);
+}
 // NOLINTEND(misc-definitions-in-headers)

@@ -19,6 +19,7 @@
 #include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
 #include "sluice/wq/work.h"
+#include "sluice/wq/wq_timer.h"
 
 namespace test {
 
@@ -95,9 +96,10 @@ inline void within_a_minute(std::function<void()> scene) {
   runner.join();
 }
 
-// A clock that stands before the sampler's first turn: whatever starts a worker was told to, and found nothing by itself.
+// Time stands still, an hour from now: the sampler has its first turn, and never another. The manager sleeps meanwhile.
 struct clock_without_sampler final : sluice::clock_seam {
-  sluice::steady_time now() noexcept override { return sluice::steady_time(std::chrono::microseconds(500)); }
+  sluice::steady_time now() noexcept override { return at; }
+  const sluice::steady_time at = std::chrono::steady_clock::now() + std::chrono::hours(1);
 };
 
 // Keeps one bound worker of the pool in a blocking region, from the constructor on until unblock().
@@ -118,6 +120,41 @@ class held_worker : public probe {
   std::latch started_{1};
   std::latch go_{1};
 };
+
+// Uses up the one turn that the sampler has by a clock_without_sampler: whatever starts a worker from here on was told to.
+inline void use_up_sampler(sluice::io_wq& wq) {
+  // The manager fires at most 64 timers at a turn, so between the first and the last of these it has done all else.
+  struct repeating : sluice::wq_timer {
+    explicit repeating(sluice::io_wq& of) : wq_timer(of, fire) {}
+    static void fire(sluice::wq_timer& timer) noexcept {
+      auto& self = static_cast<repeating&>(timer);
+      if (--self.left == 0) {
+        self.over.count_down();
+      } else {
+        self.arm(sluice::steady_time{});
+      }
+    }
+    int left = 200;
+    std::latch over{1};
+  };
+  std::latch started(1);
+  std::latch go(1);
+  probe busy([&](sluice::work_context&) {
+    started.count_down();
+    go.wait();
+  });
+  EXPECT_TRUE(wq.submit(busy));
+  started.wait();
+  probe waits;  // work waits while another runs: that is what the sampler looks at
+  EXPECT_TRUE(wq.submit(waits));
+  repeating timer(wq);
+  timer.arm(sluice::steady_time{});
+  timer.over.wait();
+  timer.disarm_and_wait();
+  go.count_down();
+  busy.wait_released();
+  waits.wait_released();
+}
 
 // Creates as many threads as it is allowed to, then fails.
 class failing_threads : public sluice::thread_seam {

@@ -283,25 +283,29 @@ TEST(IoWqFaults, ARefusedWorkKeepsItsDeadline) {
       2);
 }
 
-// Members of a chain need memory when their turn comes too: without it the chain is cut, and the rest of it given up.
+// Members of a chain need memory when their turn comes too: without it the chain is cut, and the rest of it given up. A head
+// with the flag `concurrent` needs memory for its key at once, when its members have been counted.
 TEST(IoWqFaults, EachAllocationOfAChainMayFail) {
-  with_each_fault(
-      [] {
-        pool_scene at;
-        const auto elsewhere = *hash_domain::create();
-        std::array<probe, 3> all;
-        all[0].set_key(*at.domain, 1);
-        all[1].set_key(*elsewhere, 2);
-        all[1].set_deadline(std::chrono::steady_clock::now() + 1h);
-        all[2].set_class(work_class::unbound);
-        all[0].then(&all[1]);
-        all[1].then(&all[2]);
-        submit_under_fault(at, all[0], {&all[0], &all[1], &all[2]}, true);
-        EXPECT_FALSE(all[0].was_cancelled());
-        EXPECT_TRUE(!all[1].was_cancelled() || all[2].was_cancelled());
-        at.end();
-      },
-      3);
+  for (const work_flags flags : {work_flags::none, work_flags::concurrent}) {
+    with_each_fault(
+        [flags] {
+          pool_scene at;
+          const auto elsewhere = *hash_domain::create();
+          std::array<probe, 3> all;
+          all[0].set_flags(flags);
+          all[0].set_key(*at.domain, 1);
+          all[1].set_key(*elsewhere, 2);
+          all[1].set_deadline(std::chrono::steady_clock::now() + 1h);
+          all[2].set_class(work_class::unbound);
+          all[0].then(&all[1]);
+          all[1].then(&all[2]);
+          submit_under_fault(at, all[0], {&all[0], &all[1], &all[2]}, true);
+          EXPECT_FALSE(all[0].was_cancelled());
+          EXPECT_TRUE(!all[1].was_cancelled() || all[2].was_cancelled());
+          at.end();
+        },
+        3);
+  }
 }
 
 TEST(IoWqFaults, EachAllocationOfABatchMayFail) {

@@ -1,6 +1,6 @@
 // Goal: who says that it blocks, and who falls idle, has the next work started at once: the sampler is not needed (P5 P6 P8).
-// Method: a clock that stands before the sampler's first turn, so that a start that only the sampler would make never comes:
-// then the work is not released within the test's minute.
+// Method: a clock that stands, and so leaves the sampler one turn, which is used up first: a start that only the sampler would
+// make never comes. Then the work is not released within the test's minute.
 #include <array>
 #include <chrono>
 #include <latch>
@@ -22,6 +22,7 @@ namespace {
 using test::clock_without_sampler;
 using test::make_wq;
 using test::probe;
+using test::use_up_sampler;
 using test::within_a_minute;
 
 // Idle workers stay: the clock does not move, so a time-out would be over at once.
@@ -52,6 +53,7 @@ TEST(IoWqGrowth, WorkIsStartedBesideWorkersThatSayTheyBlock) {
     clock_without_sampler clock;
     constexpr unsigned most = 4;
     const auto wq = make_wq(without_sampler(clock, most, most));
+    use_up_sampler(*wq);
     const auto domain = *hash_domain::create();
     std::latch go(1);
     std::vector<std::unique_ptr<probe>> blocked;
@@ -81,6 +83,7 @@ TEST(IoWqGrowth, AClassThatIsBlockedNeverStopsTheOther) {
   within_a_minute([] {
     clock_without_sampler clock;
     const auto wq = make_wq(without_sampler(clock, 2, 2));
+    use_up_sampler(*wq);
     for (const work_class cls : {work_class::bound, work_class::unbound}) {
       const work_class others = cls == work_class::bound ? work_class::unbound : work_class::bound;
       std::latch go(1);
@@ -108,6 +111,7 @@ TEST(IoWqGrowth, TheRestOfABatchIsNotBlockedByItsFirst) {
   within_a_minute([] {
     clock_without_sampler clock;
     const auto wq = make_wq(without_sampler(clock, 2));
+    use_up_sampler(*wq);
     for (int round = 0; round < 50; ++round) {
       // Quick works first: a worker takes larger batches after them.
       std::vector<std::unique_ptr<probe>> quick;
@@ -142,6 +146,7 @@ TEST(IoWqGrowth, AnIdleWorkerIsWokenByTheSubmit) {
   within_a_minute([] {
     clock_without_sampler clock;
     const auto wq = make_wq(without_sampler(clock, 1));
+    use_up_sampler(*wq);
     const auto domain = *hash_domain::create();
     for (int i = 0; i < 3000; ++i) {
       probe one(nullptr, i % 2 == 0 ? work_class::bound : work_class::unbound);
@@ -164,6 +169,7 @@ TEST(IoWqGrowth, ConcurrentWorkIsStartedBesideOneThatRuns) {
   within_a_minute([] {
     clock_without_sampler clock;
     const auto wq = make_wq(without_sampler(clock, 2));
+    use_up_sampler(*wq);
     std::latch started(1);
     std::latch go(1);
     probe busy([&](work_context&) {

@@ -193,6 +193,7 @@ TEST(IoWq, BlockedWorkersAreReplaced) {
   test::clock_without_sampler clock;
   const auto wq =
       make_wq({.max_bound = 4, .max_unbound = 2, .idle_timeout = std::chrono::milliseconds::max(), .clock = &clock});
+  test::use_up_sampler(*wq);
   std::latch go(1);
   std::vector<std::unique_ptr<probe>> blocked;
   for (int i = 0; i < 5; ++i) {

@@ -1,6 +1,6 @@
 // hook_list: a doubly linked list through two pointers of its members, named by the type: one object, several lists.
 //
-// Thread safety:  none; it stands under somebody's lock.
+// Thread safety:  none; the owner's lock protects it.
 #pragma once
 
 #include <cstddef>

@@ -1,16 +1,16 @@
 // nap_lock: a 4-byte lock that one thread takes all the time and others hardly ever: its unlock is a plain store.
 //
-// A spin_lock tells who sleeps for it, and pays a locked instruction for that with each unlock. Here nobody is told: who
-// finds it taken turns for a while, then naps and looks again. That suits a worker's own lock, which it takes twice for
-// each work, and others only to cancel one, or to look in.
+// A spin_lock knows whether a thread sleeps for it, and pays a locked instruction for that with each unlock. Here no thread is woken:
+// one that finds the lock taken turns for a while, then naps and looks again. That suits a worker's own lock, which the worker takes
+// twice for each work, and other threads only to cancel a work or to look at it.
 //
 // Ownership:      by thread; not recursive.
 // Thread safety:  that is what it is for.
-// Blocking:       lock() waits for the holder, and at most `nap` longer than it must. Never hold it across a callback or a
-//                 system call.
+// Blocking:       lock() waits for the holder, and at most `nap` longer than it must. Never hold it across a callback or a system call
+//                 that may wait. The manager sends signals under it: they keep the work from ending meanwhile.
 // Ordering:       what a thread did before unlock() is visible after the next lock(). unlock() is no full barrier.
 // Cost:           4 bytes; uncontended lock + unlock one atomic instruction and a store.
-// Destroy:        when nobody holds or wants it.
+// Destroy:        when no thread holds or wants it.
 #pragma once
 
 #include <chrono>

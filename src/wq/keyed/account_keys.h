@@ -91,10 +91,10 @@ class basic_account_keys : public basic_account_works<Sync> {
 
  private:
   // Sizes of what the lock guards, for threads that do not hold it.
-  typename Sync::template atomic<std::uint64_t> keys_listed_{0};
+  alignas(64) typename Sync::template atomic<std::uint64_t> keys_listed_{0};
   typename Sync::template atomic<std::uint64_t> tables_listed_{0};
 
-  key_list<Sync> keys_ SLUICE_GUARDED_BY(lock);
+  alignas(64) key_list<Sync> keys_ SLUICE_GUARDED_BY(lock);
   table_list<Sync> tables_ SLUICE_GUARDED_BY(lock);       // owned ones whose inbox is to be looked into
   std::size_t runs_to_look_ SLUICE_GUARDED_BY(lock) = 0;  // runs of keys until the tables' turn
 };

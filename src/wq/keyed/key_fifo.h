@@ -1,11 +1,11 @@
 // key_fifo: the works that wait for one key, in order, and what is known of them without a look at each.
 //
-// A worker takes up to a batch of them at once. To find out where the batch ends, and whether somebody must be told of a
-// member, it would have to visit each, and a work that has waited is in no near cache any more. So whoever puts one says
-// whether it is plain: of the account that owns the table, with no handle, and nothing linked behind it. As long as all are,
-// they are taken together.
+// A worker takes up to a batch of them at once. To find the end of the batch, and whether a member has a handle, it would have to
+// visit each work, and a work that has waited is in no near cache. So the thread that puts a work says whether it is plain: of the
+// account that owns the table, with no handle, and nothing linked behind it. As long as all are plain they are taken together.
 //
-// Thread safety:  none; it stands under its shard's lock.
+// Thread safety:  none; the shard's lock protects it.
+// Invariants:     H2
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,7 @@ class key_fifo {
       end_of_batch_ = &w;
     }
   }
-  // Somebody must be told of a member after all: it was given a slot where it waits.
+  // A member was given a slot where it waits: each is looked at when it is taken.
   void look_at_each() noexcept { all_plain_ = false; }
   // Requires: w is here.
   void remove(work& w) noexcept {
@@ -48,7 +48,7 @@ class key_fifo {
     all_plain_ = false;
     end_of_batch_ = nullptr;
   }
-  // Takes off a batch without a look at its members. Returns 0 if it takes one.
+  // Takes a batch without a look at its members. Returns 0 if the members must be looked at.
   [[nodiscard]] std::size_t take_batch(work_fifo& into) noexcept {
     if (!all_plain_) {
       return 0;
@@ -64,7 +64,7 @@ class key_fifo {
     split(batch, *end_of_batch_, into);
     return batch;
   }
-  // Takes off the first n. Requires: `last` is the n-th.
+  // Takes the first n. Requires: `last` is the n-th.
   void split(std::size_t n, work& last, work_fifo& into) noexcept {
     works_.split(n, last, into);
     end_of_batch_ = nullptr;

@@ -57,10 +57,11 @@ class basic_execution {
 
   [[nodiscard]] work* begin_next(worker& self) noexcept;
   [[nodiscard]] work* run_one(worker& self, work& w) noexcept;
-  [[nodiscard]] work* complete(worker& self, work& w, bool& stopped) noexcept;
+  // On the way of every work: inlined, and so its lambdas' captures stay in registers.
+  [[nodiscard, gnu::always_inline]] inline work* complete(worker& self, work& w, bool& stopped) noexcept;
   void take_back(worker& self, work& w) noexcept;
   template <class PutInPlace>
-  void leave_current(worker& self, PutInPlace put_in_place) noexcept;
+  [[gnu::always_inline]] inline void leave_current(worker& self, PutInPlace put_in_place) noexcept;
   [[nodiscard]] work* next_turn(worker& self, work& next, turn how) noexcept;
   [[nodiscard]] bool stays_here(worker& self, work& next) noexcept;
   [[nodiscard]] bool goes_to_account(worker& self, account& to, work& next, plan& then) noexcept;

@@ -32,14 +32,14 @@ class basic_account_works : public basic_account_base<Sync> {
   basic_account_works(basic_pool<Sync>& owner, work_class of, unsigned on_node, std::size_t share) noexcept
       : basic_account_base<Sync>(owner, of, on_node), crowd(share) {}
 
-  // Self-synchronised.
-  basic_crowd<Sync> crowd;
+  // Self-synchronised. Submitters read its first line.
+  alignas(64) basic_crowd<Sync> crowd;
 
   // Adds works of one lane that are linked newest → … → oldest. If the inbox is full, empties it into the queue.
-  void put(unsigned lane, work& newest, work& oldest, std::size_t n) noexcept SLUICE_EXCLUDES(lock) {
+  [[gnu::always_inline]] inline void put(unsigned lane, work& newest, work& oldest, std::size_t n) noexcept
+      SLUICE_EXCLUDES(lock) {
     while (!inboxes_.put(lane, newest, oldest, n)) [[unlikely]] {
-      const scoped_lock held(lock);
-      take_inbox_locked(lane);
+      make_room(lane);
     }
   }
   // Before the put of a work with a class of priority. Written once: submitters read this line.
@@ -183,6 +183,11 @@ class basic_account_works : public basic_account_base<Sync> {
   ~basic_account_works() = default;
 
  private:
+  [[gnu::noinline]] void make_room(unsigned lane) noexcept SLUICE_EXCLUDES(lock) {
+    const scoped_lock held(lock);
+    take_inbox_locked(lane);
+  }
+
   // Submitters write these lines, each that of its lane.
   basic_inboxes<Sync, ready_queue::most_lanes> inboxes_;
   // Read by submitters.
@@ -191,7 +196,7 @@ class basic_account_works : public basic_account_base<Sync> {
   // Sizes of what the lock guards, for threads that do not hold it.
   alignas(64) typename Sync::template atomic<std::uint64_t> listed_{0};
 
-  ready_queue works_ SLUICE_GUARDED_BY(lock);
+  alignas(64) ready_queue works_ SLUICE_GUARDED_BY(lock);
   std::uint64_t taken_in_ SLUICE_GUARDED_BY(lock) = 0;
   // A work in the queue whose wait is measured, its list, how many will have been taken from there with it, and since when.
   const work* marked_ SLUICE_GUARDED_BY(lock) = nullptr;

@@ -1,21 +1,18 @@
 // batch_fifo: works that wait in order, and where among them a batch ends.
 //
-// A worker takes up to a batch of them at once. To find out where the batch ends it would have to visit each, one after the
-// other, and a work that has waited is in no near cache any more. Whoever puts works here has them near: so the first of a
-// batch is told then which the last is, and the batch comes off without a look at its members. They are looked at all the
-// same if somebody must be told of one of them (it has a handle), if one was taken out or came back, and if less than a
-// batch is wanted.
+// A worker takes up to a batch of them at once. To find the end of the batch it would have to visit each work, and a work that has
+// waited is in no near cache. The thread that puts works here has them near: so it notes in the first work of each batch which work is
+// the last, and the batch is taken without a look at its members. They are looked at if one of them has a handle, was removed or came
+// back, and if less than a batch is wanted.
 //
 //   front_ works          batches_ * batch works     back_ works
 //   to be looked at       the end of each is known   less than a batch
 //
-// An end stands where a keyed work names its domain, or its key's entry: works without a key have neither. Who leaves the
-// list names nothing again.
+// The end stands where a keyed work names its domain or its key's entry: works without a key have neither (work_access.h).
 //
-// Thread safety:  none; it stands under its account's lock.
+// Thread safety:  none; the account's lock protects it.
 // Limits:         works without a key only.
-// Invariants:     front_ + batches_ * batch + back_ is the size; nothing but the first of a batch among the batches_ names an
-//                 end, or it is to be looked at
+// Invariants:     front_ + batches_ * batch + back_ is the size; of the batches_ only the first work of each names an end
 #pragma once
 
 #include <algorithm>
@@ -36,8 +33,8 @@ class batch_fifo {
   [[nodiscard]] work* back() const noexcept { return works_.back(); }
   [[nodiscard]] bool empty() const noexcept { return works_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return works_.size(); }
-  // How many were taken so far, less those that went back to the head. Who is at the end now has been taken when this has
-  // grown by size(), or he was looked at when he was: as all are that are here when one is taken out.
+  // How many were taken so far, less those that went back to the head. The work that is last now has been taken when this has grown
+  // by size(), or it was looked at when it was taken, as all are that are here when one is removed.
   [[nodiscard]] std::int64_t taken() const noexcept { return taken_; }
 
   void push_back(work& w) noexcept {
@@ -70,7 +67,7 @@ class batch_fifo {
     work_access::restore_key(w, nullptr, 0);
     look_at_each();
   }
-  // Somebody must be told of those that are here when they are taken.
+  // The works that are here are looked at when they are taken: some have handles.
   void look_at_each() noexcept {
     front_ = works_.size();
     batches_ = 0;

@@ -1,9 +1,9 @@
-// ready_queue: the works without a key that wait in an account: lists by class of priority, and those of the class that
-// nearly all have by lane as well.
+// ready_queue: the works without a key that wait in an account, in lists by class of priority; the class that nearly all works
+// have (BE) has a list for each lane.
 //
-// A lane is what some of the cores submit. A worker takes works of its own core's lane while there are some: they are in
-// that core's caches, and another core's worker takes those of another. So that no lane waits for a worker to come by, one
-// that nobody has taken a batch from for `patience` goes first, the longest of them.
+// A lane is what some of the cores submit. A worker takes works of its own core's lane while there are some: they are in that core's
+// caches, and another core's worker takes those of another lane. So that no lane waits forever, a lane from which no batch was taken
+// for `patience` goes first; of several the one that has waited longest.
 //
 // | class     | goes before | is passed over for at most    |
 // |-----------|-------------|-------------------------------|
@@ -11,7 +11,8 @@
 // | BE, NONE  | IDLE        | 15 batches of RT              |
 // | IDLE      |             | 63 batches of the others      |
 //
-// Thread safety:  none; it stands under its account's lock.
+// Thread safety:  none; the account's lock protects it.
+// Invariants:     W1 W7
 #pragma once
 
 #include <algorithm>
@@ -32,7 +33,7 @@ class ready_queue {
   static constexpr unsigned most_lanes = 8;
   static constexpr std::chrono::microseconds patience{50};
 
-  // False for a class that all works have of whom nobody said otherwise.
+  // Whether the work has another class than BE, which is what a work has whose class was not set.
   [[nodiscard]] static bool graded(const work& w) noexcept { return grade_of(w) != be; }
 
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
@@ -70,22 +71,22 @@ class ready_queue {
     size_ -= n;
     return n;
   }
-  // Somebody must be told of those that are here when they are taken.
+  // The works that are here are looked at when they are taken: some have handles.
   void look_at_each() noexcept {
     for_each_list([](batch_fifo& each) { each.look_at_each(); });
   }
   [[nodiscard]] bool lane_empty(unsigned lane) const noexcept { return lanes_[lane].empty(); }
-  // Whether nobody has taken a batch from it for `patience`.
+  // Whether no batch was taken from the lane for `patience`.
   [[nodiscard]] bool passed_over(unsigned lane, steady_time now) const noexcept {
     return now - served_[lane] >= patience;
   }
-  // Those that wait beside these, these included, and may be run in any order: workers share them.
+  // How many works, those of `turn` included, wait beside them and may be run in any order: workers share them.
   [[nodiscard]] std::size_t beside(const batch_fifo& turn) const noexcept {
     return grade_of(*turn.front()) == be ? in_lanes_ : turn.size();
   }
 
-  // Those whose turn it is: a batch will be taken from them. Those of the lane `here`, if it is a lane's turn and there
-  // are some, unless another was passed over. Requires: not empty.
+  // The list whose turn it is: a batch will be taken from it. If it is a lane's turn, that is the lane `here`, if it has works and no
+  // other lane was passed over. Requires: not empty.
   [[nodiscard]] batch_fifo& next_turn(unsigned here, steady_time now) noexcept {
     if (size_ == in_lanes_) [[likely]] {
       return next_lane(here, now);

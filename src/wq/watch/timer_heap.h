@@ -1,4 +1,4 @@
-// timer_heap: the armed timers of a pool, in an intrusive pairing heap, and the one that fires.
+// timer_heap: the armed timers of a pool, in an intrusive pairing heap, and the one that is firing.
 //
 // Thread safety:  any thread. fire_one by one thread at a time (the manager).
 // Blocking:       wait_out waits until a firing one is over.
@@ -24,7 +24,7 @@ class basic_timer_heap {
   basic_timer_heap(const basic_timer_heap&) = delete;
   basic_timer_heap& operator=(const basic_timer_heap&) = delete;
 
-  // Returns true if it is the first to fire now: whoever fires must look again.
+  // Returns true if it is the first to fire now: the manager must look again.
   [[nodiscard]] bool arm(node& one, steady_time at) noexcept SLUICE_EXCLUDES(lock_) {
     const scoped_lock held(lock_);
     if (one.armed) {
