@@ -17,9 +17,9 @@
 // All of it is a template over Sync, so that the race tests run this code: a test makes a pool, adds workers and calls the loops on
 // its own fibers. Programs use the instance over os_sync (os/os_pool.h).
 //
-// Lock order: moves → the domain list's → a key table's order → a shard's → an account's → a worker's → a slot's. The roster's, the
-// deadlines', the timer heap's and the canceller's are leaves. No callback, no wake, no allocation and no thread creation under any
-// of the spin locks; the affinity's and stop's alone are held for system calls.
+// Lock order: moves → the domain list's → a key table's order → a shard's → an account's → a worker's → a slot's, or the run token's. The
+// deadlines' → a slot's. The roster's, the timer heap's and the canceller's are leaves. No callback, no wake, no allocation and no thread
+// creation under a spin lock or a nap lock; a signal is sent under a worker's. The affinity's and stop's are held for system calls.
 #pragma once
 
 #include <string>

@@ -6,6 +6,7 @@
 //
 // Ownership:      kref; a wq holds a count of each domain that it was given a work of. It drops the count when it ends, or, some time
 //                 later, when only wqs hold the domain and no work of it is queued or running.
+//                 A submitter holds a count until submit has returned: a work whose release drops the last count is not enough.
 // Thread safety:  any thread.
 // Blocking:       never.
 // Errors:         create: ENOMEM. A submit that needs room for a new key may be refused with ENOMEM.

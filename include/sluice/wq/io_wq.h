@@ -125,7 +125,9 @@ enum class cancel_result : std::uint8_t {
 
 struct cancel_counts {
   std::size_t cancelled = 0;  // works that have completed at return, with the rest of their chains
-  std::size_t running = 0;  // works that matched and have not completed: asked to stop, or to be given up at their turn
+  // Works that matched and have not completed: asked to stop, or to be given up at their turn. Not those that another thread gives
+  // up already.
+  std::size_t running = 0;
 };
 
 // What cancel_if shows of a candidate. The address is for comparing only: the work may be over by now.
@@ -157,7 +159,7 @@ struct stop_report {
   std::size_t cancelled = 0;
   std::size_t still_queued = 0;
   std::vector<running_work> still_running;
-  std::size_t in_callbacks = 0;  // workers that are in a release, or give up the rest of a chain
+  std::size_t in_callbacks = 0;  // threads in a release or a cancelled run, and chains that are to be given up
 };
 
 class io_wq : public kref<io_wq> {

@@ -125,7 +125,8 @@ class work {
   void set_ops(const work_ops& ops) noexcept { idle().ops_ = &ops; }
   void set_class(work_class cls) noexcept { idle().class_ = std::to_underlying(cls) & 1U; }
   void set_flags(work_flags flags) noexcept { idle().flags_ = std::to_underlying(flags) & 3U; }
-  // Works of one key in one domain run one after the other, in submit order. The domain outlives the release.
+  // Works of one key in one domain run one after the other, in submit order. The submitter holds a count of the domain until submit has
+  // returned; from then on the pool does.
   void set_key(hash_domain& domain, std::uint64_t key) noexcept {
     idle().domain_ = &domain;
     key_ = key;
@@ -194,16 +195,15 @@ class work {
   std::uint8_t flags_ : 2 = 0;
   std::uint8_t timed_ : 1 = 0;
   std::uint8_t priority_ : 2 = 0;
-  std::uint8_t cut_ : 1 = 0;
   std::uint8_t entry_promised_ : 1 = 0;
-  std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's
+  std::uint8_t state_ = 0;  // 0 idle; the rest is the wq's. A byte of its own: cancels write it
 };
 static_assert(ref_tracker_on || sizeof(work) <= 64, "one cache line per queued work");
 
 // What a run knows about itself. Lives for the run.
 class work_context {
  public:
-  // True in a run that was cancelled before it began (give up at once; the thread is the canceller's), and true from
+  // True in a run that was cancelled before it began (give up at once), and true from
   // the moment on which a running work is asked to stop (ask again after every EINTR).
   [[nodiscard]] bool cancelled() const noexcept;
   // A token of this run alone: becomes stopped with cancelled(). The first call in a run allocates; when that fails the

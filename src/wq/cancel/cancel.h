@@ -161,7 +161,7 @@ std::optional<cancel_result> basic_cancel<Sync>::without_taking(work& item, cons
       if (has(w->flags(), work_flags::no_cancel)) {
         return cancel_result::not_found;
       }
-      work_access::set_cut(*w, true);
+      work_access::set_cut(*w, work_access::cut_by_handle);
       return cancel_result::running;
     }
   }
@@ -238,7 +238,7 @@ std::optional<cancel_result> basic_cancel<Sync>::in_worker(worker& at, const tar
       return other;
     }
     if (where == place::between) {
-      work_access::set_cut(*item, true);
+      work_access::set_cut(*item, work_access::cut_by_handle);
       return cancel_result::running;
     }
     if (at.current != item) {
@@ -283,13 +283,13 @@ cancel_counts basic_cancel<Sync>::cancel_matching(Match match) noexcept {
         if (hit && !chain.running && !between) {
           return verdict::take;
         }
-        // What a cancel has cut before, this scan perhaps, when it met the chain in another place, has been counted.
-        if (between && work_access::cut(chain.item)) {
+        // What this scan has cut, when it met the chain in another place, it has counted.
+        if (between && work_access::cut(chain.item) == chain.mark) {
           return verdict::leave;
         }
         counts.running += hit ? 1U : 0U;
         bool cut = hit;  // the rest is given up after it
-        for (work* w = chain.item.link(); w != nullptr && !work_access::cut(*w); w = w->link()) {
+        for (work* w = chain.item.link(); w != nullptr && work_access::cut(*w) != chain.mark; w = w->link()) {
           if (matches(*w)) {
             ++counts.running;
             if (!std::exchange(cut, true)) {
@@ -298,7 +298,7 @@ cancel_counts basic_cancel<Sync>::cancel_matching(Match match) noexcept {
           }
         }
         if (first != nullptr) {
-          work_access::set_cut(*first, true);
+          work_access::set_cut(*first, chain.mark);
         }
         return hit ? verdict::take : verdict::leave;
       },

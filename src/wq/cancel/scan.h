@@ -21,6 +21,7 @@
 // Invariants:     C6
 #pragma once
 
+#include <array>
 #include <utility>
 
 #include "wq/item/handle_table.h"
@@ -50,6 +51,7 @@ class basic_scan {
     void* holder;
     hash_domain* domain;
     std::uint64_t key;
+    unsigned mark;  // for members that this scan cuts (work_access::set_cut)
   };
   enum class verdict : std::uint8_t {
     leave,
@@ -69,9 +71,11 @@ class basic_scan {
     due_list due;
     {
       const scoped_lock held(moves);
-      visit_keys(visit, taken, due);
-      visit_queues(visit, taken);
-      visit_workers(visit, taken);
+      if (++mark_ == work_access::cut_by_handle) {
+        forget_marks(due);
+        mark_ = 1;
+      }
+      traverse(visit, taken, due);
     }
     settle(due);
     // No lock is held from here: a stop callback is code of the program (W2).
@@ -87,9 +91,35 @@ class basic_scan {
   // settle, and it clears the mark before it decides.
   struct due_list {
     account* first = nullptr;
+    key_entry* garbage = nullptr;               // entries to delete, linked through chain
+    std::array<basic_pool<Sync>*, 8> guests{};  // whose gate has a pass to be given back, each
+    std::size_t passes = 0;
   };
 
+  template <class Visit>
+  void traverse(Visit& visit, forward_fifo& taken, due_list& due) noexcept SLUICE_REQUIRES(moves) {
+    visit_keys(visit, taken, due);
+    visit_queues(visit, taken);
+    visit_workers(visit, taken);
+  }
+  // The marks are used again: what earlier scans have cut is cut by no scan in particular.
+  void forget_marks(due_list& due) noexcept SLUICE_REQUIRES(moves) {
+    forward_fifo none;
+    const auto forget = [](const met& chain) {
+      for (work* w = &chain.item; w != nullptr; w = w->link()) {
+        if (work_access::cut(*w) != 0) {
+          work_access::set_cut(*w, work_access::cut_by_handle);
+        }
+      }
+      return verdict::leave;
+    };
+    traverse(forget, none, due);
+  }
+
   void add(due_list& all, const decision_due& one) noexcept {
+    if (one.garbage != nullptr) {
+      one.garbage->chain = std::exchange(all.garbage, one.garbage);
+    }
     if (one.at == nullptr) {
       return;
     }
@@ -97,39 +127,50 @@ class basic_scan {
     if (!one.at->due.exchange(true, std::memory_order_seq_cst)) {
       one.at->next_due = std::exchange(all.first, one.at);
     } else if (one.guest) {
-      one.at->pool.life.gate.leave();  // never the last pass: the account's work is queued
+      if (all.passes < all.guests.size()) {
+        all.guests[all.passes++] = &one.at->pool;
+      } else {
+        one.at->pool.life.gate.leave();
+      }
     }
   }
   void settle(due_list& all) noexcept {
+    while (all.garbage != nullptr) {
+      delete std::exchange(all.garbage, all.garbage->chain);
+    }
     while (account* const at = all.first) {
       all.first = at->next_due;
       at->due.store(false, std::memory_order_seq_cst);
-      pool_.growth.settle({at, &at->pool != &pool_});
+      pool_.growth.settle({.at = at, .guest = &at->pool != &pool_});
+    }
+    while (all.passes != 0) {
+      all.guests[--all.passes]->life.gate.leave();
     }
   }
 
   template <class Visit>
   void visit_keys(Visit& visit, forward_fifo& taken, due_list& due) noexcept SLUICE_REQUIRES(moves) {
+    const unsigned mark = mark_;
     pool_.keys.domains.for_each([&](hash_domain& domain, key_table& table) SLUICE_NO_THREAD_SAFETY_ANALYSIS {
       const scoped_lock order_held(table.order);
       add(due, pool_.keys.move_to_keys(table));
       for (key_shard& shard : table.shards()) {
         const scoped_lock held(shard.lock);
         key_table::for_each(shard, [&](key_entry& entry) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // for_each holds it
-          visit_key(visit, domain, shard, entry, taken, due);
+          visit_key(visit, mark, domain, shard, entry, taken, due);
         });
       }
     });
   }
   template <class Visit>
-  void visit_key(Visit& visit, hash_domain& domain, key_shard& shard, key_entry& entry, forward_fifo& taken,
-                 due_list& due) noexcept SLUICE_REQUIRES(shard.lock) {
+  void visit_key(Visit& visit, unsigned mark, hash_domain& domain, key_shard& shard, key_entry& entry,
+                 forward_fifo& taken, due_list& due) noexcept SLUICE_REQUIRES(shard.lock) {
     bool lost = false;
     bool tracked = false;
     for (work* w = entry.waiting.front(); w != nullptr;) {
       work* const behind = work_fifo::after(*w);
       if (&numbers::account_of(*w).pool == &pool_) {
-        const verdict what = visit(met{*w, false, place::key, &entry, &domain, entry.key});
+        const verdict what = visit(met{*w, false, place::key, &entry, &domain, entry.key, mark});
         tracked |= what == verdict::tracked;
         if (what == verdict::take) {
           pool_.keys.remove_waiting_locked(shard, entry, *w);
@@ -149,12 +190,13 @@ class basic_scan {
 
   template <class Visit>
   void visit_queues(Visit& visit, forward_fifo& taken) noexcept SLUICE_REQUIRES(moves) {
+    const unsigned mark = mark_;
     pool_.engines.for_each([&](account& at) {
       const scoped_lock held(at.lock);
       bool tracked = false;
       at.take_inboxes_locked();
       at.for_each_work_locked([&](work& w) SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // held, above
-        const verdict what = visit(met{w, false, place::account, &at, nullptr, 0});
+        const verdict what = visit(met{w, false, place::account, &at, nullptr, 0, mark});
         tracked |= what == verdict::tracked;
         if (what == verdict::take) {
           at.remove_locked(w);
@@ -169,13 +211,14 @@ class basic_scan {
 
   template <class Visit>
   void visit_workers(Visit& visit, forward_fifo& taken) noexcept SLUICE_REQUIRES(moves) {
+    const unsigned mark = mark_;
     pool_.roster.for_each([&](worker& one) {
       const scoped_lock held(one.lock);
       hash_domain* const domain = one.run_of != nullptr ? one.run_of->shard->domain : nullptr;
       const std::uint64_t key = one.run_of != nullptr ? one.run_of->key : 0;
       for (work* w = one.batch.front(); w != nullptr;) {
         work* const behind = work_fifo::after(*w);
-        if (visit(met{*w, false, place::worker, &one, domain, key}) == verdict::take) {
+        if (visit(met{*w, false, place::worker, &one, domain, key, mark}) == verdict::take) {
           one.batch.remove(*w);
           work_access::restore_key(*w, domain, key);
           take(*w, taken);
@@ -184,12 +227,12 @@ class basic_scan {
       }
       one.publish_batch_size();
       if (work* const w = one.current) {
-        if (visit(met{*w, true, place::worker, &one, w->domain(), w->key()}) == verdict::take) {
+        if (visit(met{*w, true, place::worker, &one, w->domain(), w->key(), mark}) == verdict::take) {
           pool_.interrupts.ask_locked(one);
         }
       } else if (work* const next = one.between) {
-        if (visit(met{*next, false, place::between, &one, next->domain(), next->key()}) == verdict::take) {
-          work_access::set_cut(*next, true);
+        if (visit(met{*next, false, place::between, &one, next->domain(), next->key(), mark}) == verdict::take) {
+          work_access::set_cut(*next, mark);
         }
       }
     });
@@ -201,6 +244,7 @@ class basic_scan {
   }
 
   basic_pool<Sync>& pool_;
+  unsigned mark_ SLUICE_GUARDED_BY(moves) = 0;  // of the scan: 1 to 14
 };
 
 }  // namespace sluice::detail

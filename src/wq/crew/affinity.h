@@ -6,7 +6,8 @@
 //
 // Thread safety:  any thread.
 // Blocking:       a mutex, held for system calls.
-// Errors:         choose(): EINVAL if no CPU of the mask exists or may be used; nothing has changed then.
+// Errors:         choose(): EINVAL if no CPU of the mask exists or may be used, and nothing has changed then. What a worker's
+//                 sched_setaffinity(2) says: the mask holds for the others, and for those to come.
 #pragma once
 
 #include <sched.h>

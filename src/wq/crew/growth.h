@@ -52,7 +52,8 @@ class basic_growth {
   // An account in which something was listed and for which nothing has been decided. settle() does.
   struct decision_due {
     account* at = nullptr;
-    bool guest = false;  // as in plan
+    bool guest = false;                        // as in plan
+    basic_key_entry<Sync>* garbage = nullptr;  // an entry to delete
   };
 
   basic_growth(basic_pool<Sync>& owner, const io_wq_options& options) noexcept : pool_(owner) {
@@ -67,6 +68,7 @@ class basic_growth {
   [[nodiscard]] plan wake_for_tables(account& at, std::size_t came) noexcept;
   // Decides and performs, once the locks are released.
   void settle(const decision_due& due) noexcept {
+    delete due.garbage;
     if (due.at != nullptr) {
       plan next;
       {
@@ -320,7 +322,9 @@ void basic_growth<Sync>::replace_fixed(account& at) noexcept {
   bool reserved = false;
   {
     const scoped_lock held(at.lock);
-    reserved = at.fixed_missing_locked() && at.workers_locked() == 0 && !pool_.life.exiting() && reserve_locked(at);
+    const bool waits = at.creation_fails_locked() && at.retry_at_locked() > pool_.env.clock.now();
+    reserved =
+        !waits && at.fixed_missing_locked() && at.workers_locked() == 0 && !pool_.life.exiting() && reserve_locked(at);
   }
   if (reserved) {
     pool_.manager.wake();

@@ -56,7 +56,7 @@ class basic_roster {
     --alive_;
     spare_.push_back(&gone);
   }
-  // The calling worker touches nothing of the pool after this; its thread is to be joined.
+  // The calling worker is about to end: its thread is to be joined, and its record is not its own any more.
   void leave(worker& self) noexcept SLUICE_EXCLUDES(lock_) {
     const scoped_lock held(lock_);
     left_.push_back(&self);

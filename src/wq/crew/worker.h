@@ -17,6 +17,7 @@
 // | running   | puts on an identity, runs a work           | yes                 | the work  |
 // | releasing | a release                                  | yes                 | null      |
 // | giving_up | gives up the rest of a chain               | yes                 | null      |
+// | undressing| takes an identity off before it sleeps     | yes                 | null      |
 //
 // The record has more than 15 members: four parts of the pool share it, and each member belongs to the group that protects it.
 //
@@ -48,7 +49,7 @@
 namespace sluice::detail {
 
 enum class worker_mode : std::uint8_t { idle, busy, region, sampled };
-enum class worker_phase : std::uint8_t { none, running, releasing, giving_up };
+enum class worker_phase : std::uint8_t { none, running, releasing, giving_up, undressing };
 
 // What a worker knows of its batches, and how much it takes at once.
 struct worker_pace {

@@ -4,13 +4,14 @@
 // Ownership:      one per worker; used for one run after the other.
 // Thread safety:  token() and end(): the worker. ask_stop(): any thread that holds the lock of the worker and has seen
 //                 under it that the work it means is the one that runs.
-// Blocking:       a mutex, held for an allocation at most.
+// Blocking:       a mutex, held for some instructions.
 #pragma once
 
 #include <atomic>
 #include <new>
 #include <optional>
 #include <stop_token>
+#include <utility>
 
 #include "sluice/base/mutex.h"
 
@@ -24,18 +25,21 @@ class run_token {
   }
 
   [[nodiscard]] std::stop_token token() noexcept {
-    const mutex_lock held(lock_);
-    if (!source_) {
+    if (!used_) {
+      std::optional<std::stop_source> fresh;
       try {
-        source_.emplace();
+        fresh.emplace();
       } catch (const std::bad_alloc&) {
         return {};
       }
       used_ = true;
+      const mutex_lock held(lock_);
+      source_ = std::move(fresh);
       if (stop_asked()) {
         source_->request_stop();  // no callback can be registered yet
       }
     }
+    const mutex_lock held(lock_);
     return source_->get_token();
   }
 
@@ -47,14 +51,14 @@ class run_token {
     return source_;
   }
 
-  // After a run. Returns whether it was asked to stop.
-  bool end() noexcept {
+  // After a run. Returns whether it was asked to stop. `gone` gets what the caller frees once it has released its locks.
+  bool end(std::optional<std::stop_source>& gone) noexcept {
     if (!used_ && !stop_.load(std::memory_order_relaxed)) {
       return false;
     }
     const mutex_lock held(lock_);
     // The next run gets a source of its own: a token that outlives its run must not hear of another run's cancel.
-    source_.reset();
+    gone = std::exchange(source_, std::nullopt);
     used_ = false;
     return stop_.exchange(false, std::memory_order_relaxed);  // relaxed: the worker's lock orders it against ask_stop
   }

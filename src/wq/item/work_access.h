@@ -30,12 +30,12 @@ enum class work_state : std::uint8_t { idle = 0, accepted = 1 };
 struct work_access {
   [[nodiscard]] static work_state state(const work& w) noexcept { return static_cast<work_state>(w.state_ & 1U); }
   static void set_state(work& w, work_state state) noexcept { w.state_ = std::to_underlying(state); }
-  // Accepted, and which of its account's lanes it belongs to.
+  // Accepted, not cut, and which of its account's lanes it belongs to.
   static void accept(work& w, unsigned lane) noexcept {
     w.state_ = static_cast<std::uint8_t>(std::to_underlying(work_state::accepted) | lane << 1U);
   }
   // Requires: accepted.
-  [[nodiscard]] static unsigned lane(const work& w) noexcept { return w.state_ >> 1U; }
+  [[nodiscard]] static unsigned lane(const work& w) noexcept { return w.state_ >> 1U & 7U; }
   [[nodiscard]] static work*& next(work& w) noexcept { return w.next_; }
   [[nodiscard]] static work*& prev(work& w) noexcept { return w.prev_; }
   // The next member of its chain.
@@ -52,11 +52,14 @@ struct work_access {
   static void put_deadline(work& w, steady_time deadline) noexcept {
     w.deadline_ = deadline.time_since_epoch().count();
   }
-  // From this member on the chain is cancelled: it is given up when its turn comes. Written under the lock of the place that
-  // the chain is in.
-  [[nodiscard]] static bool cut(const work& w) noexcept { return w.cut_ != 0; }
-  static void set_cut(work& w, bool cut) noexcept { w.cut_ = cut ? 1 : 0; }
-  // A chain's later member: an entry for its key is set aside in the key table.
+  // By which cancel the chain was cut from this member on, so that it is given up when its turn comes; 0: by none. At most 15. Read
+  // and written under the lock of the place that the chain is in.
+  [[nodiscard]] static unsigned cut(const work& w) noexcept { return w.state_ >> 4U; }
+  static void set_cut(work& w, unsigned by) noexcept {
+    w.state_ = static_cast<std::uint8_t>((w.state_ & 0x0FU) | by << 4U);
+  }
+  static constexpr unsigned cut_by_handle = 15;
+  // A chain's later member, written as `timed` is under that lock once the chain is accepted: an entry for its key is set aside in the key table.
   [[nodiscard]] static bool entry_promised(const work& w) noexcept { return w.entry_promised_ != 0; }
   static void set_entry_promised(work& w, bool promised) noexcept { w.entry_promised_ = promised ? 1 : 0; }
 

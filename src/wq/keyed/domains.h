@@ -138,7 +138,8 @@ class basic_domains {
       // Before it is given up: the next owner lists it in a list of its own. A worker that looks into the table found it listed.
       const scoped_lock held(owner->lock);
       owner->unlist_table_locked(table);
-      if (table.visitors.load(std::memory_order_acquire) != 0) {  // acquire: pairs with the end of a visit
+      // Something came meanwhile, or a worker looks into it. acquire: pairs with the end of a visit
+      if (table.noticed.load(std::memory_order_relaxed) || table.visitors.load(std::memory_order_acquire) != 0) {
         return false;
       }
     }

@@ -37,7 +37,8 @@
 //
 // Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
 // Errors:         promise(): false if there is no memory.
-// Limits:         an entry has 96 bytes, its place in the buckets at most 16. The reserve has at most twice the inbox's room.
+// Limits:         an entry has 96 bytes, its place in the buckets at most 16. The reserve has about twice the inbox's room, at
+//                 most, beside what is promised.
 // Invariants:     H1 H2 H4 H5
 #pragma once
 
@@ -198,8 +199,9 @@ class basic_key_table {
   // Whether provide() has something to do. Any thread; a hint.
   [[nodiscard]] bool wants_memory() const noexcept { return wants_memory_.load(std::memory_order_relaxed); }
 
-  // Fills the reserve and grows buckets, as far as there is memory. Allocates; call it without locks.
-  void provide() noexcept SLUICE_EXCLUDES(order) {
+  // Fills the reserve and grows buckets. Allocates; call it without locks. Returns false if there is no memory for entries. After true
+  // there was room, for a moment: other threads may have used it, so a caller that finds none tries again.
+  bool provide() noexcept SLUICE_EXCLUDES(order) {
     std::size_t lacking = 0;
     std::uint32_t crowded = 0;
     {
@@ -226,12 +228,13 @@ class basic_key_table {
     }
     reserve_count_ += count;
     note_wants();
+    return count == lacking;
   }
 
   // Sets an entry aside for a work that will need one later: a chain's later member. Allocates if it must. Returns false if
   // there is no memory.
   [[nodiscard]] bool promise() noexcept SLUICE_EXCLUDES(order) {
-    for (bool provided = false;; provided = true) {
+    for (bool memory = true;;) {
       {
         const scoped_lock held(order);
         if (reserve_count_ > promised_ + room_) {
@@ -240,10 +243,10 @@ class basic_key_table {
           return true;
         }
       }
-      if (provided) {
+      if (!memory) {
         return false;
       }
-      provide();
+      memory = provide();
     }
   }
   void take_back_promise() noexcept SLUICE_EXCLUDES(order) {
@@ -293,8 +296,9 @@ class basic_key_table {
     return *made;
   }
 
-  // Requires: an entry of this shard; nothing waits; neither listed nor claimed by another thread.
-  void erase(shard& in, entry& gone) noexcept SLUICE_REQUIRES(in.lock) {
+  // Returns an entry that the caller deletes once it has released its locks, or null. Requires: an entry of this shard; nothing waits;
+  // neither listed nor claimed by another thread.
+  [[nodiscard]] entry* erase(shard& in, entry& gone) noexcept SLUICE_REQUIRES(in.lock) {
     entry** at = &in.buckets[bucket_of(gone.key, in.bucket_count)];
     while (*at != &gone) {
       at = &(*at)->chain;
@@ -302,12 +306,12 @@ class basic_key_table {
     *at = gone.chain;
     --in.live;
     if (in.spares >= most_spares) {
-      delete &gone;
-      return;
+      return &gone;
     }
     gone.chain = in.spare;
     in.spare = &gone;
     ++in.spares;
+    return nullptr;
   }
 
   // Visits each live key; the visitor may erase the one it is shown.

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
 #include "wq/crew/growth.h"
@@ -138,7 +139,7 @@ int basic_keys<Sync>::make_room(key_table& table, std::size_t n) noexcept {
     const scoped_lock held(table.order);
     table.widen(n);
   }
-  table.provide();
+  const bool memory = table.provide();
   decision_due due;
   bool room = false;
   {
@@ -147,7 +148,7 @@ int basic_keys<Sync>::make_room(key_table& table, std::size_t n) noexcept {
     room = table.has_room(n);
   }
   pool_.growth.settle(due);
-  return room ? 0 : ENOMEM;
+  return room || memory ? 0 : ENOMEM;
 }
 
 template <class Sync>
@@ -170,7 +171,7 @@ void basic_keys<Sync>::start_for_tables(account& to, std::size_t n) noexcept {
 template <class Sync>
 int basic_keys<Sync>::enter(account& to, work& head) noexcept {
   key_table& table = traits::table(*head.domain());
-  for (bool provided = false;; provided = true) {
+  for (bool memory = true;;) {
     plan next;
     decision_due due;
     bool entered = false;
@@ -184,10 +185,10 @@ int basic_keys<Sync>::enter(account& to, work& head) noexcept {
       pool_.growth.perform(next);
       return 0;
     }
-    if (provided) {
+    if (!memory) {
       return ENOMEM;
     }
-    table.provide();
+    memory = table.provide();
   }
 }
 
@@ -299,7 +300,7 @@ auto basic_keys<Sync>::due_for(account& to) noexcept -> decision_due {
   if (guest) {
     to.pool.life.gate.enter_beside();
   }
-  return {&to, guest};
+  return {.at = &to, .guest = guest};
 }
 
 template <class Sync>
@@ -320,8 +321,7 @@ auto basic_keys<Sync>::relist_locked(key_shard& shard, key_entry& entry) noexcep
     was_on.unlist_key_locked(entry);
   }
   if (empty) {
-    shard.table->erase(shard, entry);
-    return {};
+    return {.garbage = shard.table->erase(shard, entry)};
   }
   account& to = numbers::account_of(*entry.waiting.front());
   entry.queued_on = &to;
@@ -365,11 +365,12 @@ void basic_keys<Sync>::look_into_tables(account& at) noexcept {
 template <class Sync>
 bool basic_keys<Sync>::take_run(worker& self, account& from, key_entry& entry, std::size_t most) noexcept {
   plan next;
+  std::unique_ptr<key_entry> garbage;
   key_shard& shard = *entry.shard;
   {
     const scoped_lock held(shard.lock);
     if (entry.waiting.empty()) {
-      shard.table->erase(shard, entry);
+      garbage.reset(shard.table->erase(shard, entry));
     } else if (&numbers::account_of(*entry.waiting.front()) == &from) {
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
@@ -416,11 +417,12 @@ void basic_keys<Sync>::end_run(worker& self) noexcept {
     return;
   }
   plan next;
+  std::unique_ptr<key_entry> garbage;
   {
     key_shard& shard = *entry->shard;
     const scoped_lock held(shard.lock);
     if (entry->waiting.empty()) {
-      shard.table->erase(shard, *entry);
+      garbage.reset(shard.table->erase(shard, *entry));
     } else {
       key_list<Sync> one;
       one.push_back(*entry);

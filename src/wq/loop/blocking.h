@@ -25,8 +25,9 @@ class basic_blocking {
     account& at = *self.home;
     at.set_quick(false);
     at.sub_running();
-    if (self.in_batch.load(std::memory_order_relaxed) != 0) {
-      recall(self);
+    account* const filled = self.in_batch.load(std::memory_order_relaxed) != 0 ? recall(self) : nullptr;
+    if (filled != nullptr && filled != &at) {
+      pool_.growth.start_worker(*filled);  // works of another node
     }
     if (!at.nothing_to_do()) {
       pool_.growth.start_worker(at);
@@ -57,8 +58,9 @@ class basic_blocking {
     }
   }
 
-  // The batch of a worker goes back to the head of the queue it came from. A key's run stays: no other worker may run it.
-  void recall(worker& from) noexcept {
+  // The batch of a worker goes back to the head of the queue it came from. A key's run stays: no other worker may run it. Returns the
+  // account of that queue, or null if nothing went back.
+  account* recall(worker& from) noexcept {
     const scoped_lock moves_held(pool_.scan.moves);
     account* to = nullptr;
     {
@@ -68,18 +70,19 @@ class basic_blocking {
       }
     }
     if (to == nullptr) {
-      return;
+      return nullptr;
     }
     const scoped_lock held(to->lock);
     const scoped_lock from_held(from.lock);
     if (from.run_of != nullptr || from.batch.empty() || &numbers::account_of(*from.batch.front()) != to) {
-      return;  // it went on meanwhile
+      return nullptr;  // it went on meanwhile
     }
     for (work* w = from.batch.front(); w != nullptr; w = work_fifo::after(*w)) {
       pool_.handles.move(work_access::slot(*w), *w, place::account, to);
     }
     to->prepend_locked(from.batch);
     from.publish_batch_size();  // relaxed: the queue's size is published before it
+    return to;
   }
 
  private:

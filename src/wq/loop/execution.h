@@ -10,6 +10,8 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
+#include <stop_token>
 #include <utility>
 
 #include "wq/item/handle_table.h"
@@ -66,8 +68,9 @@ class basic_execution {
   [[nodiscard]] bool stays_here(worker& self, work& next) noexcept;
   [[nodiscard]] bool goes_to_account(worker& self, account& to, work& next, plan& then) noexcept;
   [[nodiscard]] bool goes_to_key(worker& self, account& to, work& next, bool& here) noexcept;
-  template <class PutInPlace>
-  [[nodiscard]] bool leave_between(worker& self, work& next, turn how, PutInPlace put_in_place) noexcept;
+  template <class Prepare, class PutInPlace>
+  [[nodiscard]] bool leave_between(worker& self, work& next, turn how, Prepare prepare,
+                                   PutInPlace put_in_place) noexcept;
   void give_up_rest(worker& self, work& next) noexcept;
   void end_batch(worker& self) noexcept;
 
@@ -151,6 +154,7 @@ work* basic_execution<Sync>::run_one(worker& self, work& w) noexcept {
   const work_class cls = w.cls();
   work* const next = complete(self, w, stopped);
   self.set_phase(worker_phase::releasing);
+  self.count_begun();  // a region of the run is none of the release
   work_access::drop_identity(w);
   work_access::set_state(w, work_state::idle);
   work_access::release(w);
@@ -178,12 +182,13 @@ template <class Sync>
 template <class PutInPlace>
 void basic_execution<Sync>::leave_current(worker& self, PutInPlace put_in_place) noexcept {
   bool asked = false;
+  std::optional<std::stop_source> gone;  // freed without the lock
   {
     const scoped_lock held(self.lock);
     self.current = nullptr;
     asked = std::exchange(self.interrupt.wanted, false);
     self.interrupt.ask_due = false;
-    put_in_place(asked, self.token.end());
+    put_in_place(asked, self.token.end(gone));
   }
   if (asked) {
     pool_.interrupts.work_left(self);
@@ -250,14 +255,16 @@ work* basic_execution<Sync>::next_turn(worker& self, work& next, turn how) noexc
   work_access::home(next) = to.home;
   timer due{};
   if (how == turn::goes_on && work_access::timed(next)) {
-    due = pool_.deadlines.begin_turn(next);
-    how = due.at <= pool_.env.clock.now() ? turn::ends : how;
+    due = pool_.deadlines.timer_of(next);
+    const bool late = due.at <= pool_.env.clock.now() && !has(next.flags(), work_flags::no_cancel);
+    how = late ? turn::ends : how;
   }
+  const bool no_timer = has(next.flags(), work_flags::no_cancel);
   plan then;
   bool here = false;
   bool goes_on = false;
   if (how == turn::ends) {
-    goes_on = leave_between(self, next, how, [] {});
+    goes_on = leave_between(self, next, how, [] {}, [] {});
   } else if (same_class && !next.keyed()) {
     here = goes_on = stays_here(self, next);
   } else if (next.keyed()) {
@@ -265,12 +272,10 @@ work* basic_execution<Sync>::next_turn(worker& self, work& next, turn how) noexc
   } else {
     goes_on = goes_to_account(self, to, next, then);
   }
-  if (due.member != nullptr) {
-    if (goes_on) {
-      pool_.deadlines.add(due);
-    } else {
-      pool_.deadlines.take_back(1);
-    }
+  if (due.member != nullptr && goes_on && no_timer) {
+    pool_.deadlines.take_back(1);  // no deadline matches it
+  } else if (due.member != nullptr && goes_on) {
+    pool_.deadlines.add(due);
   }
   if (!goes_on) {
     give_up_rest(self, next);
@@ -281,26 +286,31 @@ work* basic_execution<Sync>::next_turn(worker& self, work& next, turn how) noexc
 }
 
 // In one hold of the worker's lock the member is no longer between two, and put_in_place() puts it where it goes, so a cancel finds
-// it in one of the places. Returns false if the chain ends here: then the slot says that the member is given up.
+// it in one of the places. prepare() is called first, in any case. Returns false if the chain ends here: then the slot says that the
+// member is given up. A deadline that was not used is given back with it.
 template <class Sync>
-template <class PutInPlace>
-bool basic_execution<Sync>::leave_between(worker& self, work& next, turn how, PutInPlace put_in_place) noexcept {
+template <class Prepare, class PutInPlace>
+bool basic_execution<Sync>::leave_between(worker& self, work& next, turn how, Prepare prepare,
+                                          PutInPlace put_in_place) noexcept {
   const scoped_lock held(self.lock);
   self.between = nullptr;
-  if (how == turn::ends || work_access::cut(next) || pool_.life.must_give_up(next)) {
+  prepare();
+  if (how == turn::ends || work_access::cut(next) != 0 || pool_.life.must_give_up(next)) {
     mark_ending(next);
     return false;
   }
+  work_access::set_timed(next, false);  // its place in the work is needed for links
   put_in_place();
   return true;
 }
 
 template <class Sync>
 bool basic_execution<Sync>::stays_here(worker& self, work& next) noexcept {
-  return leave_between(self, next, turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds self.lock
-    self.current = &next;
-    pool_.handles.move(work_access::slot(next), next, place::worker, &self);
-  });
+  return leave_between(
+      self, next, turn::goes_on, [] {}, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds self.lock
+        self.current = &next;
+        pool_.handles.move(work_access::slot(next), next, place::worker, &self);
+      });
 }
 
 template <class Sync>
@@ -311,8 +321,8 @@ bool basic_execution<Sync>::goes_to_account(worker& self, account& to, work& nex
   if (ready_queue::graded(next)) {
     to.expect_grades();
   }
-  const bool goes_on =
-      leave_between(self, next, turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds to.lock
+  const bool goes_on = leave_between(
+      self, next, turn::goes_on, [] {}, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds to.lock
         work_access::accept(next, pool_.admission.lane_here(to));
         pool_.handles.move(work_access::slot(next), next, place::account, &to);
         to.push_back_locked(next);
@@ -334,28 +344,31 @@ bool basic_execution<Sync>::goes_to_key(worker& self, account& to, work& next, b
     const scoped_lock moves_held(pool_.scan.moves);
     const scoped_lock order_held(table.order);
     due = pool_.keys.move_to_keys(table);
-    work_access::set_entry_promised(next, false);
-    table.redeem();
     const bool may_stay =
         &to == self.home && !self.rescuer && !self.broken() && self.in_batch.load(std::memory_order_relaxed) == 0;
     key_shard& shard = table.shard_of(next.key());
     const scoped_lock held(shard.lock);
     key_list<Sync> fresh;
-    goes_on = leave_between(self, next, turn::goes_on, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds both locks
-      key_entry* entry = table.find(shard, next.key());
-      here = may_stay && entry == nullptr;
-      if (here) {
-        self.run_of = &table.add(shard, next.key());
-        self.current = &next;
-        pool_.handles.move(work_access::slot(next), next, place::worker, &self);
-        return;
-      }
-      if (entry == nullptr) {
-        entry = &table.add(shard, next.key());
-        fresh.push_back(*entry);
-      }
-      pool_.keys.wait_locked(shard, *entry, to, next, false);
-    });
+    const auto redeem = [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds order
+      work_access::set_entry_promised(next, false);
+      table.redeem();
+    };
+    goes_on =
+        leave_between(self, next, turn::goes_on, redeem, [&]() SLUICE_NO_THREAD_SAFETY_ANALYSIS {  // holds both locks
+          key_entry* entry = table.find(shard, next.key());
+          here = may_stay && entry == nullptr;
+          if (here) {
+            self.run_of = &table.add(shard, next.key());
+            self.current = &next;
+            pool_.handles.move(work_access::slot(next), next, place::worker, &self);
+            return;
+          }
+          if (entry == nullptr) {
+            entry = &table.add(shard, next.key());
+            fresh.push_back(*entry);
+          }
+          pool_.keys.wait_locked(shard, *entry, to, next, false);
+        });
     if (!fresh.empty()) {
       then = pool_.keys.queue_locked(shard, fresh);
     }
@@ -376,12 +389,25 @@ void basic_execution<Sync>::give_up_rest(worker& self, work& next) noexcept {
   const given_up all = give_up(next, reach::chain);
   pool_.life.count_given_up(all.over);
   self.pace.passes += static_cast<unsigned>(all.over);
+  if (self.how() == worker_mode::sampled) {
+    pool_.blocking.come_back(self);
+  }
 }
 
 template <class Sync>
 auto basic_execution<Sync>::give_up(work& first, reach how) noexcept -> given_up {
   const callback_scope scope(traits::callbacks(), &pool_);
   worker* const self = traits::this_worker();
+  const unsigned depth = self != nullptr ? self->region_depth : 0;
+  // A region that a callback leaves open ends with it.
+  const auto end_regions = [self, depth] {
+    if (self != nullptr && self->region_depth != depth) [[unlikely]] {
+      self->region_depth = depth;
+      if (depth == 0) {
+        self->pool.blocking.leave_region(*self);
+      }
+    }
+  };
   const std::uint32_t index = std::exchange(work_access::slot(first), 0);
   given_up out;
   for (work* w = &first; w != nullptr;) {
@@ -392,13 +418,13 @@ auto basic_execution<Sync>::give_up(work& first, reach how) noexcept -> given_up
     work* const next = std::exchange(work_access::link(*w), nullptr);
     work_context ctx = work_access::context(nullptr);
     work_access::run(*w, ctx);
+    end_regions();
     work_access::drop_identity(*w);
     if (work_access::timed(*w)) {  // its turn has not come
       work_access::set_timed(*w, false);
       pool_.deadlines.take_back(1);
     }
     pool_.keys.take_back_promise(*w);
-    work_access::set_cut(*w, false);
     const bool handed = next != nullptr && how == reach::cancellable && has(next->flags(), work_flags::no_cancel);
     if (handed) {
       work_access::slot(*next) = index;
@@ -411,6 +437,7 @@ auto basic_execution<Sync>::give_up(work& first, reach how) noexcept -> given_up
     }
     work_access::set_state(*w, work_state::idle);
     work_access::release(*w);
+    end_regions();
     ++out.over;
     of.cancelled.fetch_add(1, std::memory_order_relaxed);  // relaxed: statistics
     of.released_aside.fetch_add(1, std::memory_order_relaxed);

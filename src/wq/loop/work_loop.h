@@ -52,6 +52,7 @@ class basic_work_loop {
   static void record_locked(worker& self, account& at, steady_time now) noexcept SLUICE_REQUIRES(at.lock);
   static void adapt(worker& self, steady_time now) noexcept;
   [[nodiscard]] bool idle(worker& self) noexcept;
+  [[nodiscard]] bool undress(worker& self) noexcept;
   void retire(worker& self, bool surplus) noexcept;
 
   basic_pool<Sync>& pool_;
@@ -95,8 +96,27 @@ void basic_work_loop<Sync>::run(worker& self) noexcept {
       break;  // retire() has another one started
     }
   }
-  self.clothes.reset();  // takes off what is worn, while the worker still counts as running
+  static_cast<void>(undress(self));
   retire(self, surplus);
+}
+
+// I2: takes off what is worn, while the worker still counts as running: this makes system calls, and the sampler sees it. Returns false
+// if the thread is broken.
+template <class Sync>
+bool basic_work_loop<Sync>::undress(worker& self) noexcept {
+  if (self.clothes->worn() == nullptr) {
+    return !self.broken();
+  }
+  self.set_phase(worker_phase::undressing);
+  const bool done = self.clothes->take_off().has_value();
+  self.set_phase(worker_phase::none);
+  {
+    const scoped_lock held(self.lock);  // the sampler has marked it before this, or does not any more
+  }
+  if (self.how() == worker_mode::sampled) {
+    pool_.blocking.come_back(self);
+  }
+  return done;
 }
 
 template <class Sync>
@@ -265,8 +285,7 @@ bool basic_work_loop<Sync>::idle(worker& self) noexcept {
     self.set_mode(worker_mode::busy);
     at.add_running();
   };
-  // I2: while it still counts as running, for this may take system calls.
-  if (!self.clothes->take_off()) {
+  if (!undress(self)) {
     return false;
   }
   const steady_time now = pool_.env.clock.now();

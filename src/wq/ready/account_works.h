@@ -71,7 +71,7 @@ class basic_account_works : public basic_account_base<Sync> {
     if (said) {
       // On their way from the inbox to the queue: a thread that looks for works without the lock, first there and then here,
       // must not miss them. seq_cst: as in publish_size_locked().
-      listed_.store(works_.size() + 1, std::memory_order_seq_cst);
+      listed_.store(std::max<std::size_t>(works_.size(), 1), std::memory_order_seq_cst);
     }
     std::size_t count = 0;
     work* const newest = inboxes_.take_newest(lane, count);

@@ -69,7 +69,8 @@ class basic_lifecycle {
     loops_.fetch_sub(1, std::memory_order_release);
     Sync::wake(loops_, wake_all);
   }
-  // I6: the rescuer's turn to end and be replaced. Returns false if no thread is to be had. The manager's.
+  // I6: the rescuer broke, and is replaced. Returns false if its thread has not ended, or no thread can be created: the manager tries
+  // again.
   [[nodiscard]] bool replace_rescuer() noexcept;
 
  private:
@@ -162,12 +163,15 @@ result<void> basic_lifecycle<Sync>::start_fixed_workers() noexcept {
 
 template <class Sync>
 bool basic_lifecycle<Sync>::replace_rescuer() noexcept {
-  rescuer_.join();
-  result<named_thread> next = start_thread("-rsc", pool_.rescuer);
-  if (!next) {
+  if (!rescuer_.try_join()) {
     return false;
   }
-  pool_.rescuer.replaced();
+  pool_.rescuer.set_gone(false);  // before the next one starts, which may break at once
+  result<named_thread> next = start_thread("-rsc", pool_.rescuer);
+  if (!next) {
+    pool_.rescuer.set_gone(true);
+    return false;
+  }
   rescuer_ = std::move(*next);
   return true;
 }

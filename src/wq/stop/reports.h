@@ -41,6 +41,7 @@ class basic_reports {
 template <class Sync>
 void basic_reports<Sync>::report_rest(stop_report& report) noexcept {
   const steady_time now = pool_.env.clock.now();
+  report.in_callbacks += pool_.canceller.pending();
   pool_.engines.for_each([&](account& at) {
     pool_.keys.look_into_tables(at);
     report.still_queued += at.pending();

@@ -28,12 +28,15 @@ class basic_canceller {
   explicit basic_canceller(basic_pool<Sync>& owner) noexcept : pool_(owner) {}
 
   void wake() noexcept { word_.wake(); }
+  // Chains that the thread is to give up, or is giving up; a hint.
+  [[nodiscard]] std::size_t pending() const noexcept { return pending_.load(std::memory_order_relaxed); }
   // Gives up a work that is in no place any more (its slot says `ending`), and its chain, later.
   void hand_over(work& w) noexcept {
     {
       const scoped_lock held(lock_);
       works_.push_back(w);
     }
+    pending_.fetch_add(1, std::memory_order_relaxed);  // relaxed, all: for reports
     word_.wake();
   }
   // The same, and waits for it. Requires: the caller is another thread.
@@ -61,11 +64,13 @@ class basic_canceller {
   basic_spin_lock<Sync> lock_;
   forward_fifo works_ SLUICE_GUARDED_BY(lock_);
   request* requests_ SLUICE_GUARDED_BY(lock_) = nullptr;
+  typename Sync::template atomic<std::size_t> pending_{0};
 };
 
 template <class Sync>
 auto basic_canceller<Sync>::give_up_and_wait(work& w) noexcept -> given_up {
   request mine{.item = w};
+  pending_.fetch_add(1, std::memory_order_relaxed);
   {
     const scoped_lock held(lock_);
     mine.next = std::exchange(requests_, &mine);
@@ -89,6 +94,7 @@ bool basic_canceller<Sync>::serve_request() noexcept {
     requests_ = one->next;
   }
   one->answer = pool_.execution.give_up(one->item, reach::chain);
+  pending_.fetch_sub(1, std::memory_order_relaxed);
   auto& word = one->done;
   word.store(1, std::memory_order_release);
   Sync::wake(word, 1);  // by its address: the record may be gone
@@ -104,6 +110,7 @@ bool basic_canceller<Sync>::give_up_one() noexcept {
   }
   if (w != nullptr) {
     const std::size_t over = pool_.execution.give_up(*w, reach::chain).over;
+    pending_.fetch_sub(1, std::memory_order_relaxed);
     pool_.life.count_given_up(over);
     pool_.life.gate.leave(static_cast<std::int64_t>(over));
   }
@@ -114,7 +121,9 @@ template <class Sync>
 bool basic_canceller<Sync>::meet_deadline() noexcept {
   const auto late = pool_.deadlines.take_expired(pool_.env.clock.now());
   if (late) {
+    pending_.fetch_add(1, std::memory_order_relaxed);
     pool_.cancels.cancel_late(*late);
+    pending_.fetch_sub(1, std::memory_order_relaxed);
   }
   return late.has_value();
 }

@@ -47,8 +47,11 @@ class basic_deadlines {
   }
   // Uses a reserved one.
   void add(const timer& one) noexcept SLUICE_EXCLUDES(lock_);
-  // The turn of a chain's member that has a deadline, whose place in the work is needed from here on. A no_cancel member has none.
-  [[nodiscard]] timer begin_turn(work& member) noexcept;
+  // The timer of a chain's member that has a deadline and whose turn comes. The caller clears the mark under the lock of the worker;
+  // it then adds the timer, or takes it back.
+  [[nodiscard]] timer timer_of(const work& member) noexcept {
+    return {work_access::deadline(member), pool_.name_of(work_access::slot(const_cast<work&>(member))), &member};
+  }
 
   [[nodiscard]] steady_time first() noexcept SLUICE_EXCLUDES(lock_) {
     const scoped_lock held(lock_);
@@ -112,17 +115,6 @@ void basic_deadlines<Sync>::add(const timer& one) noexcept {
   if (first) {
     pool_.canceller.wake();
   }
-}
-
-template <class Sync>
-timer basic_deadlines<Sync>::begin_turn(work& member) noexcept {
-  const steady_time at = work_access::deadline(member);
-  work_access::set_timed(member, false);
-  if (has(member.flags(), work_flags::no_cancel)) {
-    take_back(1);
-    return {};
-  }
-  return {at, pool_.name_of(work_access::slot(member)), &member};
 }
 
 }  // namespace sluice::detail

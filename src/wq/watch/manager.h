@@ -64,7 +64,10 @@ class basic_manager {
   basic_pool<Sync>& pool_;
   basic_parker<Sync> word_;
   timer_heap alarms_;
+  // When to look again for threads that have left, and for the rescuer's, at growing intervals.
   std::chrono::milliseconds join_pause_{1};
+  std::chrono::milliseconds rescuer_pause_{1};
+  steady_time rescuer_at_ = steady_time::min();
 };
 
 template <class Sync>
@@ -196,9 +199,13 @@ bool basic_manager<Sync>::step() noexcept {
     give_back_reserved();  // what the last worker to leave may have asked for
     return true;
   }
-  if (pool_.rescuer.gone() && !pool_.life.replace_rescuer()) {
-    wake_at = now + basic_sampler<Sync>::tick;  // no thread is to be had: again at the next turn
+  if (pool_.rescuer.gone() && now >= rescuer_at_) {
+    constexpr std::chrono::milliseconds longest{500};
+    const bool replaced = pool_.life.replace_rescuer();
+    rescuer_pause_ = replaced ? std::chrono::milliseconds{1} : std::min(2 * rescuer_pause_, longest);
+    rescuer_at_ = replaced ? steady_time::min() : now + rescuer_pause_;
   }
+  wake_at = pool_.rescuer.gone() ? std::min(wake_at, rescuer_at_) : wake_at;
   wake_at = std::min(wake_at, pool_.sampler.step(now));
   wake_at = std::min(wake_at, pool_.interrupts.repeat(now));
   const steady_time fires_at = fire_timers(now);

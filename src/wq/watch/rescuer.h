@@ -26,7 +26,7 @@ class basic_rescuer {
   void run() noexcept;
   // The thread broke: the manager is to start another one. acquire: pairs with run().
   [[nodiscard]] bool gone() const noexcept { return gone_.load(std::memory_order_acquire); }
-  void replaced() noexcept { gone_.store(false, std::memory_order_relaxed); }  // relaxed: the manager's own from here
+  void set_gone(bool gone) noexcept { gone_.store(gone, std::memory_order_relaxed); }  // relaxed: the manager's own
 
  private:
   [[nodiscard]] worker& self() noexcept { return pool_.roster.rescuer(); }

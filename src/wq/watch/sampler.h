@@ -125,7 +125,9 @@ bool basic_sampler<Sync>::collect_suspects(account& at) noexcept {
     const std::uint64_t begun = one.begun.load(std::memory_order_relaxed);  // relaxed: did it change?
     const bool moved = std::exchange(one.seen_begun, begun) != begun;
     // The rest at the next tick.
-    if (!moved && waits && one.in_callback() && one.how() == worker_mode::busy && suspected_ < suspects_.size()) {
+    const bool computes = one.computed_begun == begun && one.probe_at > last_sample_;
+    if (!moved && !computes && waits && one.in_callback() && one.how() == worker_mode::busy &&
+        suspected_ < suspects_.size()) {
       suspects_[suspected_++] = {&one, begun};
     }
   });
@@ -182,8 +184,9 @@ void basic_sampler<Sync>::look_at(account& at) noexcept {
     const suspect& one = suspects_[i];
     if (sleeps(*one.who)) {
       blocked = true;
-      if (mark_blocked(at, one)) {
-        pool_.blocking.recall(*one.who);
+      account* const filled = mark_blocked(at, one) ? pool_.blocking.recall(*one.who) : nullptr;
+      if (filled != nullptr && filled != &at) {
+        pool_.growth.start_worker(*filled);  // works of another node
       }
     }
   }
