@@ -22,29 +22,29 @@ namespace {
 using namespace sluice;
 using namespace std::chrono_literals;
 
-// A connection: its release submits it again until the wq refuses. Once `holds` is set, a run ends only when it is asked to stop.
+// A connection: its release submits it again until the wq refuses. Once `hold` is set, a run ends only when it is asked to stop.
 struct connection : work {
   connection() : work(operations) {}
 
   static void do_run(work& w, work_context& ctx) noexcept {
     auto& self = static_cast<connection&>(w);
-    while (self.holds->load(std::memory_order_relaxed) && !ctx.cancelled()) {
-      std::this_thread::sleep_for(20us);
+    while (self.hold->load(std::memory_order_relaxed) && !ctx.cancelled()) {
+      std::this_thread::yield();
     }
   }
   static void do_release(work& w) noexcept {
     auto& self = static_cast<connection&>(w);
-    self.submits->fetch_add(1, std::memory_order_relaxed);
+    self.submit_count->fetch_add(1, std::memory_order_relaxed);
     if (!self.wq->submit(w)) {
-      self.open->fetch_sub(1, std::memory_order_release);
+      self.still_open->fetch_sub(1, std::memory_order_release);
     }
   }
   static constexpr work_ops operations{do_run, do_release};
 
   io_wq* wq = nullptr;
-  std::atomic<bool>* holds = nullptr;
-  std::atomic<std::uint64_t>* submits = nullptr;
-  std::atomic<int>* open = nullptr;
+  std::atomic<bool>* hold = nullptr;
+  std::atomic<std::uint64_t>* submit_count = nullptr;
+  std::atomic<int>* still_open = nullptr;
 };
 
 // X6: connections that submit themselves again in their releases, and a stop that cancels: it ends each time.
@@ -61,9 +61,9 @@ TEST(StressIoWqSeams, ACancellingStopEndsThoughReleasesSubmit) {
     std::vector<connection> all(connections);
     for (connection& one : all) {
       one.wq = wq.get();
-      one.holds = &holds;
-      one.submits = &submits;
-      one.open = &open;
+      one.hold = &holds;
+      one.submit_count = &submits;
+      one.still_open = &open;
       ASSERT_TRUE(wq->submit(one));
     }
     const std::uint64_t until = submits.load(std::memory_order_relaxed) + 2000;
@@ -76,7 +76,7 @@ TEST(StressIoWqSeams, ACancellingStopEndsThoughReleasesSubmit) {
                                  << report.still_queued << " are queued";
     ASSERT_EQ(open.load(std::memory_order_acquire), 0);
   }
-  std::cout << stops << " stops, " << submits.load() << " submits\n";
+  std::cout << stops << " stops, " << submits.load(std::memory_order_relaxed) << " submits\n";
   EXPECT_GT(stops, 5U);
 }
 
@@ -144,9 +144,10 @@ TEST(StressIoWqSeams, NotFoundMeansThatTheWholeChainIsOver) {
   }
   threads.clear();
   EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
-  std::cout << cancels.load() << " cancels, " << found.load() << " found\n";
-  EXPECT_GT(cancels.load(), 100U);
-  EXPECT_GT(found.load(), 10U);
+  std::cout << cancels.load(std::memory_order_relaxed) << " cancels, " << found.load(std::memory_order_relaxed)
+            << " found\n";
+  EXPECT_GT(cancels.load(std::memory_order_relaxed), 100U);
+  EXPECT_GT(found.load(std::memory_order_relaxed), 10U);
 }
 
 }  // namespace
