@@ -84,6 +84,22 @@ class probe : public sluice::work {
   std::thread::id thread_;
 };
 
+// Long enough for anything that does come; a test that waits as long has failed.
+inline constexpr std::chrono::seconds generous{10};
+
+// Returns whether the condition holds within the generous time.
+template <class Condition>
+bool comes_true(Condition condition) {
+  const auto end = std::chrono::steady_clock::now() + generous;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() >= end) {
+      return false;
+    }
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 // Runs the scene on a thread of its own. One that is not over in a minute would hang: the process ends, which fails the test.
 inline void within_a_minute(std::function<void()> scene) {
   std::packaged_task<void()> task(std::move(scene));
