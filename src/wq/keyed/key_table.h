@@ -35,6 +35,8 @@
 // the room stands in the inbox's own word, so no submitter can see an old one. If the reserve is low, the room shrinks down to
 // none, and then a submitter provides entries itself, or is refused. Entries and buckets are allocated outside all locks.
 //
+// The class has more than 15 members: the way in, the memory and the shards hold one invariant together, under one lock.
+//
 // Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
 // Errors:         promise(): false if there is no memory.
 // Limits:         an entry has 96 bytes, its place in the buckets at most 16. The reserve has about twice the inbox's room, at
