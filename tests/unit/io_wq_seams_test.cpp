@@ -436,14 +436,15 @@ class_stats stats_after_computing(thread_seam* threads) {
 
 // P6: a worker that computes is not taken for a blocked one, and the pool stays as large as the CPUs it may use.
 TEST(IoWqSeams, WorksThatComputeDoNotMakeThePoolGrow) {
+  // A few: a thread may sleep for a moment although its work computes (a page fault, a lock of the pool).
   constexpr std::uint64_t most = 2 + 2;
   const class_stats real = stats_after_computing(nullptr);
   EXPECT_LE(real.workers_created, most);
-  EXPECT_EQ(real.found_blocked, 0U);
+  EXPECT_LE(real.found_blocked, most);
   threads_that_seem_to_sleep fooled;
   const class_stats control = stats_after_computing(&fooled);
   EXPECT_GT(control.workers_created, most) << "the scene would not show the fault";
-  EXPECT_GT(control.found_blocked, 0U);
+  EXPECT_GT(control.found_blocked, most);
 }
 
 }  // namespace
