@@ -1,8 +1,7 @@
 // stats: what a wq counts, as one value that is read without stopping anything.
 //
-// Thread safety:  a plain value. Each figure is exact for some moment of the call that made it; figures of one value
-// may be
-//                 of slightly different moments, and agree exactly once the wq is quiescent (W7).
+// Thread safety:  a plain value. Each figure is exact for some moment of the call that made it. Figures of one value may be of
+//                 different moments, except workers, running, blocked and idle (P2). All agree once the wq is quiescent (W7).
 // Invariants:     P2 W7
 #pragma once
 
@@ -26,13 +25,14 @@ struct latency_histogram {
 };
 
 struct class_stats {
-  // Works. accepted = released + queued + waiting_on_key + running (chains: plus members whose turn has not come).
+  // Works. accepted - released have not completed: queued, waiting_on_key, one for each worker that runs or releases one, members of
+  // chains whose turn has not come, and works that are being given up. Equal once the wq is quiescent (W7).
   std::uint64_t accepted = 0;
   std::uint64_t released = 0;
   std::uint64_t cancelled = 0;  // of the released: gave up before they ran
   std::uint64_t refused = 0;
   std::uint64_t rescued = 0;  // of the released: run by the rescuer
-  std::size_t queued = 0;     // could run now if a worker took them
+  std::size_t queued = 0;     // a worker could run them now, or has them in its batch
   std::size_t waiting_on_key = 0;
 
   // Workers. 0 ≤ running ≤ workers ≤ max_workers (the last: by attrition after the limit was lowered).
