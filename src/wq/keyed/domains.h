@@ -13,7 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <new>
-#include <vector>
+#include <unordered_set>
 
 #include "sluice/base/check.h"
 #include "sluice/base/mutex.h"
@@ -69,7 +69,7 @@ class basic_domains {
   template <class Visit>
   [[nodiscard]] bool with(hash_domain& domain, Visit visit) noexcept SLUICE_EXCLUDES(lock_) {
     const scoped_lock held(lock_);
-    if (std::ranges::find(all_, &domain) == all_.end()) {
+    if (!all_.contains(&domain)) {
       return false;
     }
     visit(traits::table(domain));
@@ -93,10 +93,10 @@ class basic_domains {
 
   [[nodiscard, gnu::noinline]] bool hold_another(hash_domain& domain) noexcept SLUICE_EXCLUDES(lock_) {
     const scoped_lock held(lock_);
-    if (std::ranges::find(all_, &domain) == all_.end()) {
+    if (!all_.contains(&domain)) {
       let_go_unused_locked();
       try {
-        all_.push_back(&domain);
+        all_.insert(&domain);
       } catch (const std::bad_alloc&) {
         return false;
       }
@@ -151,7 +151,7 @@ class basic_domains {
   basic_pool<Sync>& pool_;
   std::array<atomic<hash_domain*>, cache_places> cache_{};
   typename Sync::mutex lock_;
-  std::vector<hash_domain*> all_ SLUICE_GUARDED_BY(lock_);
+  std::unordered_set<hash_domain*> all_ SLUICE_GUARDED_BY(lock_);
   std::size_t kept_ SLUICE_GUARDED_BY(lock_) = 0;
 };
 
