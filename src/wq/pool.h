@@ -6,10 +6,10 @@
 // | item/   | work_access, work_fifo, handle_table           | links, lists, where a tracked work is                | W3 C1 C3    |
 // | ready/  | admission, account_works, ready_queue, crowd   | what is accepted; works without a key, by priority   | W1 W6 W7 X3 |
 // | keyed/  | key_table, keys, account_keys, domains         | which keys may run, and their works in order         | H1 … H7     |
-// | crew/   | worker, account, growth, roster, affinity      | workers: running, free, reserved; who runs what came | P1 … P10    |
+// | crew/   | worker, account, growth, roster, affinity      | workers: running, free, reserved; which runs what     | P1 … P10    |
 // | loop/   | work_loop, execution, blocking                 | what a worker does: take, dress, run, release, chain | W2 W4 I1 …  |
 // | cancel/ | scan, cancel                                   | taking works back                                    | C1 … C8 W5  |
-// | watch/  | manager, sampler, interrupts, rescuer,         | what goes on beside the workers                      | P5 P10 C5   |
+// | watch/  | manager, sampler, interrupts, rescuer,         | what is done beside the workers                      | P5 P10 C5   |
 // |         | canceller, deadlines, timer_heap               |                                                      |             |
 // | stop/   | lifecycle, reports, callback_scope, wq_ending  | begin, end, report                                   | X1 … X6     |
 // | os/     | os_pool, interrupt, topology, call_cache       | the machine: its signal, its nodes, its threads      |             |

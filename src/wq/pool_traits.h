@@ -3,7 +3,7 @@
 
 namespace sluice::detail {
 
-// What a pool needs besides Sync: its gate, the table of a hash domain, and who the calling thread is.
+// What a pool needs besides Sync: its gate, the table of a hash domain, and which worker the calling thread is.
 //   door                                    a basic_gate over Sync
 //   table(domain) → basic_key_table<Sync>&  hold(domain), drop(domain): a count of it; unused(domain): only pools hold it
 //   this_worker() → basic_worker<Sync>*&    of the calling thread
@@ -13,7 +13,7 @@ namespace sluice::detail {
 //   core()                                  the core that the calling thread runs on
 //   lanes()                                 how many lanes an account's works have: a power of two, at most
 //                                           ready_queue::most_lanes; of core c it is lane c modulo that
-//   stream                                  so many works at once are worth a worker on another core
+//   stream                                  as many works as this at once are worth a worker on another core
 //   roomy_from                              below this share of the queue's limit an account is always counted as crowded
 template <class Sync>
 struct pool_traits;

@@ -95,6 +95,31 @@ TEST(RaceGate, TwoVisitorsCrossStripesWhileItCloses) {
   EXPECT_TRUE(found.ok()) << found;
 }
 
+// A thread that holds a pass lets another one in beside it, while the gate closes: the end waits for both.
+TEST(RaceGate, EnterBesideAgainstClose) {
+  const race::report found = race::explore(most_of_two, [](race::run& run) {
+    auto state = std::make_shared<guarded>();
+    run.thread([=] {
+      my_core() = 0;
+      if (!state->door.try_enter()) {
+        return;
+      }
+      my_core() = 1;
+      state->door.enter_beside();
+      my_core() = 0;
+      state->door.leave();
+      race::check(state->contents.read() == 7, "nothing ends while the second pass is inside");
+      my_core() = 1;
+      state->door.leave();
+    });
+    run.thread([=] {
+      state->door.close_and_wait();
+      state->end();
+    });
+  });
+  EXPECT_TRUE(found.ok()) << found;
+}
+
 // Three passes at once, given back in parts and on both stripes: the door is held by the last part.
 constexpr std::int64_t three = 3;
 

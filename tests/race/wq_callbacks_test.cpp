@@ -5,12 +5,15 @@
 
 #include <gtest/gtest.h>
 
+#include "race/wq_cancel_counts.h"
 #include "race/wq_rig.h"
 
 namespace wq_callbacks_test {
 namespace {
 
 using namespace sluice;
+using test::cancel_by;
+using test::cancel_kind;
 
 constexpr std::uint64_t nobodys = 99;
 
@@ -85,23 +88,6 @@ TEST(RaceWqCallbacks, RunAndReleaseMayCallThePool) {
         });
       },
       callback_schedules);
-}
-
-enum class cancel_kind : std::uint8_t { by_handle, by_owner, chosen };
-
-void cancel_by(wq_rig& rig, cancel_kind how, work_handle name, std::uint64_t owner) {
-  const auto of_owner = [](void* of, const work_view& view) { return view.owner == *static_cast<std::uint64_t*>(of); };
-  switch (how) {
-    case cancel_kind::by_handle:
-      static_cast<void>(rig.pool.cancel(name));
-      break;
-    case cancel_kind::by_owner:
-      rig.pool.cancel_owner(owner);
-      break;
-    case cancel_kind::chosen:
-      static_cast<void>(rig.pool.cancel_chosen(of_owner, &owner));
-      break;
-  }
 }
 
 // W2: from the cancelled run and the release of a work that waits in a queue, for its key, or as a member of a chain.

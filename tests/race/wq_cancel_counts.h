@@ -1,4 +1,4 @@
-// wq_cancel_counts: cancels of many jobs at once on the race rig, and the check that each was counted once (C6).
+// wq_cancel_counts: the kinds of cancel on the race rig; cancels of many jobs at once, and the check that each was counted once (C6).
 #pragma once
 
 #include <array>
@@ -24,7 +24,26 @@ inline void check_each_counted_once(const wq_rig& rig, std::size_t count, sluice
   race::check(counts.running == count - given_up, "running: all others, each once (C6)");
 }
 
-enum class cancel_kind : std::uint8_t { all, by_owner, chosen };
+enum class cancel_kind : std::uint8_t { all, by_owner, chosen, by_handle };
+
+// Cancels in that way what has this handle, or this owner.
+inline void cancel_by(wq_rig& rig, cancel_kind how, sluice::work_handle name, std::uint64_t owner) {
+  switch (how) {
+    case cancel_kind::by_handle:
+      static_cast<void>(rig.pool.cancel(name));
+      break;
+    case cancel_kind::by_owner:
+      rig.pool.cancel_owner(owner);
+      break;
+    case cancel_kind::all:
+      rig.pool.cancel_all();
+      break;
+    case cancel_kind::chosen:
+      static_cast<void>(rig.pool.cancel_chosen(
+          [](void* of, const sluice::work_view& view) { return view.owner == *static_cast<std::uint64_t*>(of); },
+          &owner));
+  }
+}
 
 inline constexpr std::uint64_t owner_of_all = 7;
 
@@ -40,6 +59,7 @@ inline sluice::cancel_counts cancel_many(wq_rig& rig, cancel_kind how, std::size
       return rig.pool.cancel_all();
     case cancel_kind::by_owner:
       return rig.pool.cancel_owner(owner_of_all);
+    case cancel_kind::by_handle:  // means one work: cancel_by()
     case cancel_kind::chosen:
       break;
   }

@@ -2,12 +2,15 @@
 // Method: the engine on the deterministic scheduler. The wait has no time limit, so a wake that is lost is a deadlock.
 #include <gtest/gtest.h>
 
+#include "race/wq_cancel_counts.h"
 #include "race/wq_rig.h"
 
 namespace wq_room_test {
 namespace {
 
 using namespace sluice;
+using test::cancel_by;
+using test::cancel_kind;
 
 // A queue with room for one work, and submitters that wait for room without a time limit: a wake that is lost is a deadlock.
 io_wq_options one_place() {
@@ -40,25 +43,6 @@ TEST(RaceWqRoom, WaitForRoomAgainstDequeue) {
         }
       });
     });
-  }
-}
-
-enum class cancel_kind : std::uint8_t { by_handle, by_owner, all, chosen };
-
-void cancel_by(wq_rig& rig, cancel_kind how, work_handle name, std::uint64_t owner) {
-  switch (how) {
-    case cancel_kind::by_handle:
-      static_cast<void>(rig.pool.cancel(name));
-      break;
-    case cancel_kind::by_owner:
-      rig.pool.cancel_owner(owner);
-      break;
-    case cancel_kind::all:
-      rig.pool.cancel_all();
-      break;
-    case cancel_kind::chosen:
-      static_cast<void>(rig.pool.cancel_chosen(
-          [](void* of, const work_view& view) { return view.owner == *static_cast<std::uint64_t*>(of); }, &owner));
   }
 }
 

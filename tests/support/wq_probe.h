@@ -84,6 +84,20 @@ class probe : public sluice::work {
   std::thread::id thread_;
 };
 
+// A work that deletes itself in its release, and counts that.
+struct fleeting : sluice::work {
+  explicit fleeting(std::atomic<int>& count) : work(operations), released(count) {}
+  static void do_run(work&, sluice::work_context&) noexcept {}
+  static void do_release(work& w) noexcept {
+    auto& self = static_cast<fleeting&>(w);
+    std::atomic<int>& count = self.released;
+    delete &self;
+    count.fetch_add(1, std::memory_order_seq_cst);
+  }
+  static constexpr sluice::work_ops operations{do_run, do_release};
+  std::atomic<int>& released;
+};
+
 // Long enough for anything that does come; a test that waits as long has failed.
 inline constexpr std::chrono::seconds generous{10};
 

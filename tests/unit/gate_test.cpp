@@ -70,6 +70,20 @@ TEST_P(Gate, AsManyPassesAsTheLimitGoThroughAtOnce) {
   EXPECT_TRUE(door.drained());
 }
 
+// Beside a pass that is held one more comes in, open or closing, and holds the gate as any other.
+TEST_P(Gate, APassBesideAnotherHoldsAClosingGate) {
+  ASSERT_TRUE(door.try_enter());
+  door.enter_beside();
+  door.close();
+  door.enter_beside(2);
+  EXPECT_FALSE(door.try_enter());
+  door.leave();
+  door.leave(2);
+  EXPECT_FALSE(door.drained());
+  door.leave();
+  EXPECT_TRUE(door.drained());
+}
+
 TEST_P(Gate, OnlyOneCloseClosed) {
   EXPECT_TRUE(door.close());
   EXPECT_FALSE(door.close());

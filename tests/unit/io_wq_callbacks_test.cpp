@@ -23,6 +23,7 @@ namespace io_wq_callbacks_test {
 namespace {
 
 using namespace std::chrono_literals;
+using test::fleeting;
 using test::held_worker;
 using test::make_wq;
 using test::probe;
@@ -30,20 +31,6 @@ using test::within_a_minute;
 
 constexpr std::uint64_t nobodys = 99;
 constexpr std::uint64_t fleeting_owner = 98;
-
-// A work that deletes itself in its release.
-struct fleeting : work {
-  explicit fleeting(std::atomic<int>& count) : work(operations), released(count) {}
-  static void do_run(work&, work_context&) noexcept {}
-  static void do_release(work& w) noexcept {
-    auto& self = static_cast<fleeting&>(w);
-    std::atomic<int>& count = self.released;
-    delete &self;
-    count.fetch_add(1, std::memory_order_seq_cst);
-  }
-  static constexpr work_ops operations{do_run, do_release};
-  std::atomic<int>& released;
-};
 
 struct quiet_timer : wq_timer {
   explicit quiet_timer(io_wq& wq) : wq_timer(wq, [](wq_timer&) noexcept {}) {}

@@ -22,23 +22,10 @@ namespace io_wq_invariants_test {
 namespace {
 
 using namespace std::chrono_literals;
+using test::fleeting;
 using test::held_worker;
 using test::make_wq;
 using test::probe;
-
-// A work that is deleted in its release.
-struct fleeting : work {
-  explicit fleeting(std::atomic<int>& count) : work(operations), released(count) {}
-  static void do_run(work&, work_context&) noexcept {}
-  static void do_release(work& w) noexcept {
-    auto& self = static_cast<fleeting&>(w);
-    std::atomic<int>& count = self.released;
-    delete &self;
-    count.fetch_add(1, std::memory_order_seq_cst);
-  }
-  static constexpr work_ops operations{do_run, do_release};
-  std::atomic<int>& released;
-};
 
 // W3: a work that deletes itself in its release, on another thread, while the submit may still be under way.
 TEST(IoWqInvariants, NothingOfAWorkIsTouchedOnceItIsFreed) {

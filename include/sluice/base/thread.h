@@ -54,7 +54,7 @@ class thread_seam {
   [[nodiscard]] virtual result<named_thread> start(std::string_view name, std::move_only_function<void()> body) = 0;
 
   // Whether a thread of this process, by its number (gettid(2)), waits in the kernel: for a device, a lock, a time. false: it
-  // runs, or waits for a CPU. true if that cannot be told. Reads /proc.
+  // runs, or waits for a CPU. true if /proc does not say.
   [[nodiscard]] virtual bool sleeps(pid_t thread) noexcept;
 
   // The operating system's threads. Lives for the whole process.

@@ -148,8 +148,8 @@ work* basic_cancel<Sync>::locate(slot& named, const target& meant, place where, 
   return here ? named.item : nullptr;
 }
 
-// What the cancel comes to if the member whose turn it is is not the one to be taken or asked; nullopt if it is. Requires: the lock
-// of the place that the chain is in.
+// The result of a cancel that neither takes nor asks the member whose turn it is; nullopt: that member is to be taken or asked.
+// Requires: the lock of the place that the chain is in.
 template <class Sync>
 std::optional<cancel_result> basic_cancel<Sync>::without_taking(work& item, const target& meant) noexcept {
   if (meant.member != nullptr ? meant.member == &item : !has(item.flags(), work_flags::no_cancel)) {

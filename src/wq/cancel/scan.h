@@ -34,7 +34,6 @@ namespace sluice::detail {
 template <class Sync>
 class basic_scan {
  public:
-  using traits = pool_traits<Sync>;
   using account = basic_account<Sync>;
   using worker = basic_worker<Sync>;
   using key_entry = basic_key_entry<Sync>;
@@ -56,7 +55,7 @@ class basic_scan {
   enum class verdict : std::uint8_t {
     leave,
     take,     // pending: it is taken out and its slot says `ending`. Running: it is asked to stop. Between: it is cut
-    tracked,  // it was given a slot: whoever takes it out says where it went
+    tracked,  // it was given a slot: the thread that takes it out says where it went
   };
 
   // First in the lock order. A work moves up the table above only while it is held.
@@ -78,9 +77,11 @@ class basic_scan {
       traverse(visit, taken, due);
     }
     settle(due);
-    // No lock is held from here: a stop callback is code of the program (W2).
-    pool_.interrupts.request_stops();
-    pool_.manager.wake();  // it sends the signals, until the works have left
+    if (due.asked) {
+      // No lock is held from here: a stop callback is code of the program (W2).
+      pool_.interrupts.request_stops();
+      pool_.manager.wake();  // it sends the signals, until the works have left
+    }
     for (const work_class cls : {work_class::bound, work_class::unbound}) {
       pool_.admission.made_room(cls);
     }
@@ -94,13 +95,14 @@ class basic_scan {
     key_entry* garbage = nullptr;               // entries to delete, linked through chain
     std::array<basic_pool<Sync>*, 8> guests{};  // whose gate has a pass to be given back, each
     std::size_t passes = 0;
+    bool asked = false;  // a running work was asked to stop
   };
 
   template <class Visit>
   void traverse(Visit& visit, forward_fifo& taken, due_list& due) noexcept SLUICE_REQUIRES(moves) {
     visit_keys(visit, taken, due);
     visit_queues(visit, taken);
-    visit_workers(visit, taken);
+    visit_workers(visit, taken, due);
   }
   // The marks are used again: what earlier scans have cut is cut by no scan in particular.
   void forget_marks(due_list& due) noexcept SLUICE_REQUIRES(moves) {
@@ -123,7 +125,7 @@ class basic_scan {
     if (one.at == nullptr) {
       return;
     }
-    // seq_cst: what was listed comes before the mark; who clears the mark looks after that.
+    // seq_cst: what was listed comes before the mark; a thread that clears the mark looks after that.
     if (!one.at->due.exchange(true, std::memory_order_seq_cst)) {
       one.at->next_due = std::exchange(all.first, one.at);
     } else if (one.guest) {
@@ -210,7 +212,7 @@ class basic_scan {
   }
 
   template <class Visit>
-  void visit_workers(Visit& visit, forward_fifo& taken) noexcept SLUICE_REQUIRES(moves) {
+  void visit_workers(Visit& visit, forward_fifo& taken, due_list& due) noexcept SLUICE_REQUIRES(moves) {
     const unsigned mark = mark_;
     pool_.roster.for_each([&](worker& one) {
       const scoped_lock held(one.lock);
@@ -229,6 +231,7 @@ class basic_scan {
       if (work* const w = one.current) {
         if (visit(met{*w, true, place::worker, &one, w->domain(), w->key(), mark}) == verdict::take) {
           pool_.interrupts.ask_locked(one);
+          due.asked = true;
         }
       } else if (work* const next = one.between) {
         if (visit(met{*next, false, place::between, &one, next->domain(), next->key(), mark}) == verdict::take) {

@@ -12,8 +12,8 @@
 // | a worker's batch               | next                  | the key's entry, or null       | previous      |
 // | current, ending, in its release| (free)                | domain, or null                | key           |
 //
-// restore_key() turns each of the middle rows into the last one. Whoever takes a work out of one of those places calls it,
-// before anything else may read the work. accept_head() turns the first row into an inbox's.
+// restore_key() turns each of the middle rows into the last one. A thread that takes a work out of one of those places calls it
+// before anything else reads the work. accept_head() turns the first row into an inbox's.
 //
 // Thread safety:  none; the lock of the place that the work is in protects it.
 // Invariants:     W3

@@ -360,7 +360,7 @@ class basic_key_table {
 
   [[nodiscard]] std::size_t shard_index(std::uint64_t key) const noexcept { return mix(key) >> (64 - shard_bits); }
 
-  // A multiplication by an odd constant, folded: without the salt nobody can tell which keys meet. The high bits choose the
+  // A multiplication by an odd constant, folded: without the salt a client cannot tell which keys meet. The high bits choose the
   // shard, those below it the bucket.
   [[nodiscard]] std::uint64_t mix(std::uint64_t key) const noexcept {
     __extension__ using wide = unsigned __int128;

@@ -47,8 +47,7 @@ class basic_keys {
   // Moves what the inbox holds to the keys. The caller settles the decision once it has released `order`.
   [[nodiscard]] decision_due move_to_keys(key_table& table) noexcept SLUICE_REQUIRES(table.order);
   // Puts a work behind those that wait for the key.
-  void wait_locked(key_shard& shard, key_entry& entry, account& to, work& w, bool plain) noexcept
-      SLUICE_REQUIRES(shard.lock);
+  void wait_locked(key_shard& shard, key_entry& entry, account& to, work& w) noexcept SLUICE_REQUIRES(shard.lock);
   // Lists keys whose works wait and that no thread owns, all of one account, and decides who runs them.
   [[nodiscard]] plan queue_locked(key_shard& shard, key_list<Sync>& some) noexcept SLUICE_REQUIRES(shard.lock);
 
@@ -132,7 +131,7 @@ int basic_keys<Sync>::put(account& to, key_table& table, work& newest, work& old
   return 0;
 }
 
-// Returns ENOMEM if there is no memory for so many works at once.
+// Returns ENOMEM if there is no memory for n works at once.
 template <class Sync>
 int basic_keys<Sync>::make_room(key_table& table, std::size_t n) noexcept {
   {
@@ -206,7 +205,7 @@ bool basic_keys<Sync>::enter_locked(key_table& table, account& to, work& w, plan
     entry = &table.add(shard, w.key());
   }
   to.accepted_aside.fetch_add(1, std::memory_order_relaxed);  // relaxed: a statistic; before it can be released
-  wait_locked(shard, *entry, to, w, false);
+  wait_locked(shard, *entry, to, w);
   if (is_new) {
     key_list<Sync> fresh;
     fresh.push_back(*entry);
@@ -216,10 +215,10 @@ bool basic_keys<Sync>::enter_locked(key_table& table, account& to, work& w, plan
 }
 
 template <class Sync>
-void basic_keys<Sync>::wait_locked(key_shard& shard, key_entry& entry, account& to, work& w, bool plain) noexcept {
+void basic_keys<Sync>::wait_locked(key_shard& shard, key_entry& entry, account& to, work& w) noexcept {
   to.pool.handles.move(work_access::slot(w), w, place::key, &entry, shard.domain, w.key());
   work_access::set_entry(w, &entry);
-  entry.waiting.push_back(w, plain);
+  entry.waiting.push_back(w, false);  // looked at when it is taken: it may have a handle, or be another account's
   to.crowd.add_keyed(1);
 }
 
@@ -374,8 +373,8 @@ bool basic_keys<Sync>::take_run(worker& self, account& from, key_entry& entry, s
     } else if (&numbers::account_of(*entry.waiting.front()) == &from) {
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
-      const scoped_lock self_held(
-          self.lock);  // from the first slot on: who reads there that this worker has the work finds it
+      // Held from the first slot on: a thread that reads there that this worker has the work must find it here.
+      const scoped_lock self_held(self.lock);
       work* last = nullptr;
       std::size_t n = most == key_fifo::batch ? entry.waiting.take_batch(self.batch) : 0;
       for (work* w = n == 0 ? entry.waiting.front() : nullptr; w != nullptr && &numbers::account_of(*w) == &from;) {

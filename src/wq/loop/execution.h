@@ -1,5 +1,4 @@
-// execution: what a worker does with the works of its batch: run, release, the next member of a chain; and what it is to give
-// works up.
+// execution: what a worker does with the works of its batch (run, release, the next member of a chain), and how works are given up.
 //
 // A work leaves a worker in one of three ways, and leave_current() is the one function for all of them: its run is over, the
 // thread broke before the run, or (leave_between) it is the turn of the chain's next member. In the hold of the worker's lock in
@@ -150,11 +149,12 @@ work* basic_execution<Sync>::run_one(worker& self, work& w) noexcept {
   if (self.region_depth != 0) [[unlikely]] {
     pool_.blocking.end_region(self);
   }
+  // The release begins: a region of the run is none of it, and a worker that waits for its lock is not in the run any more.
+  self.set_phase(worker_phase::releasing);
+  self.count_begun();
   bool stopped = false;
   const work_class cls = w.cls();
   work* const next = complete(self, w, stopped);
-  self.set_phase(worker_phase::releasing);
-  self.count_begun();  // a region of the run is none of the release
   work_access::drop_identity(w);
   work_access::set_state(w, work_state::idle);
   work_access::release(w);
@@ -176,8 +176,8 @@ work* basic_execution<Sync>::run_one(worker& self, work& w) noexcept {
   return next != nullptr ? next_turn(self, *next, ends ? turn::ends : turn::goes_on) : nullptr;
 }
 
-// The work is no longer the worker's current one: no cancel means it as such. put_in_place(asked, stopped) says under the worker's
-// lock where it is now; asked: a cancel had asked it to stop; stopped: the same, and its run could see it.
+// The work is no longer the worker's current one, so no cancel asks it to stop. put_in_place(asked, stopped) puts it where it is now,
+// under the worker's lock. asked: a cancel had asked it to stop. stopped: the same, and its run could see it.
 template <class Sync>
 template <class PutInPlace>
 void basic_execution<Sync>::leave_current(worker& self, PutInPlace put_in_place) noexcept {
@@ -367,7 +367,7 @@ bool basic_execution<Sync>::goes_to_key(worker& self, account& to, work& next, b
             entry = &table.add(shard, next.key());
             fresh.push_back(*entry);
           }
-          pool_.keys.wait_locked(shard, *entry, to, next, false);
+          pool_.keys.wait_locked(shard, *entry, to, next);
         });
     if (!fresh.empty()) {
       then = pool_.keys.queue_locked(shard, fresh);

@@ -18,7 +18,7 @@ namespace sluice::detail {
 template <class Sync>
 class basic_crowd {
  public:
-  // share: with at most so many works waiting here there is room for more, whatever the other accounts hold. 0: never.
+  // share: while at most this many works wait here there is room for more, whatever the other accounts hold. 0: never.
   explicit basic_crowd(std::size_t share) noexcept : share_(share), crowded_(share == 0) {}
 
   // seq_cst, both: a submitter that waits for room counts itself first and then reads these (admission.h).

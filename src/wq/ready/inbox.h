@@ -10,7 +10,7 @@
 // Thread safety:  any thread puts; the takers' lock (the account's, or the key table's order) serialises takers.
 // Blocking:       never.
 // Ordering:       what came before put() is visible after the take that returns the work. put() and empty() are
-//                 sequentially consistent: "put, then read who runs" against "stop running, then look for works" loses
+//                 sequentially consistent: "put, then read the running count" against "stop running, then look for works" loses
 //                 nothing (P5).
 // Limits:         capacity works; that bounds how long a take holds the lock.
 // Cost:           16 bytes; a put is one compare-exchange, a take one exchange.

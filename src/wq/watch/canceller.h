@@ -1,5 +1,5 @@
 // canceller: the thread of a pool that meets deadlines, and gives up works that no other thread may: those whose worker broke, the
-// rest of a cancelled chain from a no_cancel member on, and those that a run cancels which wears an identity.
+// rest of a cancelled chain from a no_cancel member on, and those that are cancelled by a run that wears an identity.
 //
 // It wears no identity and runs no work for real, so it never breaks, and no work that blocks can hold it up. A cancelled run or a
 // release that blocks does: it is to give up at once.
@@ -32,11 +32,11 @@ class basic_canceller {
   [[nodiscard]] std::size_t pending() const noexcept { return pending_.load(std::memory_order_relaxed); }
   // Gives up a work that is in no place any more (its slot says `ending`), and its chain, later.
   void hand_over(work& w) noexcept {
+    pending_.fetch_add(1, std::memory_order_relaxed);  // relaxed, all: for reports
     {
       const scoped_lock held(lock_);
       works_.push_back(w);
     }
-    pending_.fetch_add(1, std::memory_order_relaxed);  // relaxed, all: for reports
     word_.wake();
   }
   // The same, and waits for it. Requires: the caller is another thread.

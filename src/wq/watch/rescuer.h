@@ -87,7 +87,7 @@ void basic_rescuer<Sync>::run() noexcept {
   }
   pool_.work_loop.end(self());
   if (broken) {
-    gone_.store(true, std::memory_order_release);  // release: pairs with the manager, who joins this thread
+    gone_.store(true, std::memory_order_release);  // release: pairs with the manager, which joins this thread
     pool_.manager.wake();
   }
   pool_.life.loop_ends();

@@ -49,14 +49,14 @@ class basic_sampler {
   static constexpr std::size_t most_probes = 16;
 
   struct suspect {
-    worker* who;
+    worker* one;
     std::uint64_t begun;
   };
 
   void look_at(account& at) noexcept;
   [[nodiscard]] bool collect_suspects(account& at) noexcept;
   [[nodiscard]] bool sleeps(worker& one) noexcept;
-  [[nodiscard]] bool mark_blocked(account& at, const suspect& one) noexcept;
+  [[nodiscard]] bool mark_blocked(account& at, const suspect& it) noexcept;
   [[nodiscard]] bool anything_queued() noexcept;
 
   basic_pool<Sync>& pool_;
@@ -160,18 +160,18 @@ bool basic_sampler<Sync>::sleeps(worker& one) noexcept {
 
 // The worker does not count as running any more. Returns whether its batch is to be recalled.
 template <class Sync>
-bool basic_sampler<Sync>::mark_blocked(account& at, const suspect& one) noexcept {
+bool basic_sampler<Sync>::mark_blocked(account& at, const suspect& it) noexcept {
   const scoped_lock held(at.lock);
-  const scoped_lock one_held(one.who->lock);
+  const scoped_lock one_held(it.one->lock);
   // relaxed, both: the worker takes its lock after its last callback, and then looks at the mode.
-  if (one.who->home != &at || one.who->begun.load(std::memory_order_relaxed) != one.begun || !one.who->in_callback() ||
-      !one.who->change_mode(worker_mode::busy, worker_mode::sampled)) {
+  if (it.one->home != &at || it.one->begun.load(std::memory_order_relaxed) != it.begun || !it.one->in_callback() ||
+      !it.one->change_mode(worker_mode::busy, worker_mode::sampled)) {
     return false;
   }
   at.set_quick(false);
   at.sub_running();
   ++at.counts.found_blocked;
-  return one.who->run_of == nullptr && !one.who->batch.empty();
+  return it.one->run_of == nullptr && !it.one->batch.empty();
 }
 
 template <class Sync>
@@ -181,10 +181,10 @@ void basic_sampler<Sync>::look_at(account& at) noexcept {
   const bool waits = collect_suspects(at);
   bool blocked = false;
   for (std::size_t i = 0; i < suspected_; ++i) {
-    const suspect& one = suspects_[i];
-    if (sleeps(*one.who)) {
+    const suspect& it = suspects_[i];
+    if (sleeps(*it.one)) {
       blocked = true;
-      account* const filled = mark_blocked(at, one) ? pool_.blocking.recall(*one.who) : nullptr;
+      account* const filled = mark_blocked(at, it) ? pool_.blocking.recall(*it.one) : nullptr;
       if (filled != nullptr && filled != &at) {
         pool_.growth.start_worker(*filled);  // works of another node
       }
