@@ -8,12 +8,12 @@
 // submitter has a fixed store of works and uses them again, so that a storm of any length needs the same memory.
 //
 // With storm_options::whole_chains every member of a chain may have what a single work may have, and chains are cancelled by
-// their handles; with identities works are done as somebody; and the storm may end in a stop that cancels, while submitters
+// their handles; with identities most works carry one; and the storm may end in a stop that cancels, while submitters
 // still submit. The bench leaves these out: they cost time.
 //
-// Checked in each run and release: W1 W4 W5 W6 H1 H2 C1 C3 C4 C5 I1; in snapshots on the way: P1 P2; at the end: W7, that no
-// key lives on and that no identity is held. A broken check is a text in the report; nothing here knows of a test framework, so that a bench can run
-// it too.
+// Checked in each run and release: W1 W4 W5 W6 H1 H2 C1 C3 C4 C5 I1. In snapshots on the way: P1 P2. At the end: W7, that no
+// key is live and that no identity is held. A broken check is a text in the report: nothing here knows of a test framework, so
+// that a bench can run it too.
 #pragma once
 
 #include <poll.h>

@@ -64,7 +64,7 @@ TEST(RaceWqCancel, CancelAgainstDequeue) {
   }
 }
 
-// C2 C3: a work that runs until it is asked is never "not found", whoever of two cancels asks it.
+// C2 C3: a work that runs until it is asked is never "not found", whichever of two cancels asks it.
 TEST(RaceWqCancel, AWorkThatRunsIsFoundByEachCancel) {
   for (const bool keyed : {false, true}) {
     explore(

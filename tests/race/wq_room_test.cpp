@@ -1,4 +1,4 @@
-// Goal: a submit that waits for room in a full queue is woken by whoever makes room, and by a stop; it is never forgotten.
+// Goal: a submit that waits for room in a full queue is woken by the thread that makes room, and by a stop; it is never forgotten.
 // Method: the engine on the deterministic scheduler. The wait has no time limit, so a wake that is lost is a deadlock.
 #include <gtest/gtest.h>
 

@@ -43,7 +43,7 @@ TEST(StressIoWq, StormOfFewKeysOnOneWorker) {
   EXPECT_EQ(over.faults, std::vector<std::string>{});
 }
 
-// W1 W4 W5 C3 C4 I1 X6: members of chains have all that single works may have, most works are done as somebody, and each storm
+// W1 W4 W5 C3 C4 I1 X6: members of chains have all that single works may have, most works carry an identity, and each storm
 // ends in a stop that cancels while submitters still submit.
 TEST(StressIoWq, StormsOfWholeChainsEndInAStopThatCancels) {
   constexpr std::uint64_t storms = 8;

@@ -57,7 +57,7 @@ struct obedient : probe {
   std::latch leave{1};
 };
 
-// Keeps the bound worker from `pending` works. It belongs to nobody, and no cancel means it.
+// Keeps the bound worker from `pending` works. It has no owner, and no cancel matches it.
 struct gate : probe {
   explicit gate(sluice::io_wq& wq)
       : probe(

@@ -151,7 +151,7 @@ class held_worker : public probe {
   std::latch go_{1};
 };
 
-// Uses up the one turn that the sampler has by a clock_without_sampler: whatever starts a worker from here on was told to.
+// Uses up the one turn that the sampler has by a clock_without_sampler: from here on a worker is started only by a thread that knows why.
 inline void use_up_sampler(sluice::io_wq& wq) {
   // The manager fires at most 64 timers at a turn, so between the first and the last of these it has done all else.
   struct repeating : sluice::wq_timer {

@@ -1,5 +1,5 @@
-// Goal: the edges of the interface: what is refused leaves nothing changed, what is kept too long does no harm, what is dropped is
-// let go, and nobody's choice of keys makes a submit slow.
+// Goal: the edges of the interface: what is refused leaves nothing changed, what is kept too long does no harm, what the program drops
+// the pool drops too, and no choice of keys makes a submit slow.
 // Method: each call at its edge, and then a work that shows what is true afterwards.
 #include <sched.h>
 #include <sys/syscall.h>
@@ -165,7 +165,7 @@ TEST(IoWqEdges, AWorkerThatBeginsWhileTheMaskIsChosenHasIt) {
   EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
 }
 
-// Once all bound workers but so many are idle.
+// Returns once all bound workers except this many are idle.
 class_stats when_idle_but(std::size_t others, const io_wq& wq) {
   const auto idle = [&](const class_stats& now) { return now.idle + others == now.workers; };
   EXPECT_TRUE(comes_true([&] { return idle(wq.stats().bound); }));

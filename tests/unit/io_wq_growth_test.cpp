@@ -1,4 +1,4 @@
-// Goal: who says that it blocks, and who falls idle, has the next work started at once: the sampler is not needed (P5 P6 P8).
+// Goal: when a worker says that it blocks, or falls idle, the next work starts at once: the sampler is not needed (P5 P6 P8).
 // Method: a clock that stands, and so leaves the sampler one turn, which is used up first: a start that only the sampler would
 // make never comes. Then the work is not released within the test's minute.
 #include <array>

@@ -344,7 +344,7 @@ TEST(IoWqInvariants, OneOfAHandleAnOwnerAndAWorkerWins) {
     together.arrive_and_wait();
     victim.wait_released();
     before.wait_released();
-    // Who ran it gave it up, or it ran on a worker.
+    // The thread that cancelled gave it up, or it ran on a worker.
     EXPECT_EQ(ours, victim.ran_on() == std::this_thread::get_id() ? 1U : 0U);
     EXPECT_EQ(theirs, victim.ran_on() == other.get_id() ? 1U : 0U);
     EXPECT_TRUE(ours + theirs == 0 || victim.was_cancelled());

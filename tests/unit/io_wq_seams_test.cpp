@@ -247,7 +247,7 @@ TEST(IoWqSeams, TheRescuerServesTheClassesInTurn) {
 
 enum class cancel_kind : std::uint8_t { by_handle, by_owner, all };
 
-// I1 C1: what a run cancels that wears an identity is given up by another thread, as nobody in particular, before the cancel returns.
+// I1 C1: a work that is cancelled by a run with an identity is given up by another thread, without one, before the cancel returns.
 TEST(IoWqSeams, ARunThatWearsAnIdentityCancelsOnAnotherThread) {
   const identity_result who = identity_builder().set_audit("canceller").build();
   ASSERT_TRUE(who);

@@ -1,4 +1,4 @@
-// Goal: a cancelled run and its release are those of the thread itself, whoever the canceller is just then; the release of a
+// Goal: a cancelled run and its release are made as the thread itself, whichever identity the canceller wears; the release of a
 // work that ran wears the identity of its run (I1 I2 W2).
 // Method: identities that carry an audit tag only, so that no privilege is needed; what a thread wears, current_identity() says.
 #include <array>
