@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <new>
 
 namespace test {
@@ -31,13 +32,14 @@ inline void delete_block(void* memory) noexcept {
 
 // One that begins at a multiple of `alignment`. The address of the whole block stands before it.
 inline void* counted_aligned_block(std::size_t bytes, std::size_t alignment) noexcept {
-  void* const whole = counted_block(bytes + alignment + sizeof(void*));
+  void* const whole = counted_block(sizeof(void*) + alignment + bytes);
   if (whole == nullptr) {
     return nullptr;
   }
-  const auto after = reinterpret_cast<std::uintptr_t>(whole) + sizeof(void*);
-  void** const part = reinterpret_cast<void**>((after + alignment - 1) / alignment * alignment);
-  part[-1] = whole;
+  void* part = static_cast<void**>(whole) + 1;
+  std::size_t room = alignment + bytes;
+  std::align(alignment, bytes, part, room);
+  static_cast<void**>(part)[-1] = whole;
   return part;
 }
 
