@@ -116,6 +116,7 @@ class basic_pool {
   basic_scan<Sync> scan{*this};
   basic_blocking<Sync> blocking{*this};
   basic_execution<Sync> execution{*this};
+  basic_linger<Sync> linger{*this};
   basic_work_loop<Sync> work_loop{*this};
   basic_deadlines<Sync> deadlines{*this};
   basic_interrupts<Sync> interrupts{*this};

@@ -10,9 +10,10 @@ namespace sluice::detail {
 //   callbacks() → const callback_scope*&    the innermost callback that the calling thread is in
 //   next_number()                           a number that no other pool has
 //   linger_turns                            how often a worker looks out for more before it sleeps
-//   core()                                  the core that the calling thread runs on
+//   core(), yield()                         the core that the calling thread runs on; lets another thread have it
 //   lanes()                                 how many lanes an account's works have: a power of two, at most
 //                                           ready_queue::most_lanes; of core c it is lane c modulo that
+//   dense                                   works that come less than this apart are worth standing aside for
 //   stream                                  as many works as this at once are worth a worker on another core
 //   roomy_from                              below this share of the queue's limit an account is always counted as crowded
 template <class Sync>

@@ -1,5 +1,5 @@
-// Goal: what depends on the core that a thread runs on loses nothing: a worker that does not linger because its submitter shares
-// its core, one that is chosen because it slept on another core; and the crowd counter sees what waits.
+// Goal: what depends on the core that a thread runs on loses nothing: a worker that stands aside for a submitter on its core, one
+// that hands over, one that is chosen because it slept on another core; and the crowd counter sees what waits.
 // Method: the engine on the deterministic scheduler, with a core for each fiber. The submitter waits for the releases before it
 // stops, and no manager runs meanwhile, so a work that no worker runs is a deadlock.
 #include <gtest/gtest.h>
@@ -32,20 +32,21 @@ void submit_and_wait(wq_rig& rig) {
   rig.stop();
 }
 
-// Both workers were woken from the first core.
-std::shared_ptr<wq_rig> rig_with_workers(race::run& run) {
+// Both workers were woken from the first core, unless said otherwise, and had works one soon after the other.
+std::shared_ptr<wq_rig> rig_with_workers(race::run& run, std::uint32_t woken_from = 0) {
   auto rig = std::make_shared<wq_rig>(wq_rig::options(2));
   for (int i = 0; i < 2; ++i) {
     auto* const one = rig->add_worker();
     one->slept_on = i == 0 ? 0 : 1;
-    one->woken_from = 0;
+    one->woken_from = woken_from;
+    one->stream.apart = {};
     run.thread([=] { rig->pool.worker_loop(*one); });
   }
   return rig;
 }
 
-// P5: works come while a worker that shares the submitter's core goes idle: they are run.
-TEST(RaceWqCores, SubmitOnTheWorkersCore) {
+// P5: works come while a worker stands aside for their submitter: it hands over, or runs them, and all are run.
+TEST(RaceWqCores, HandsOver) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
@@ -60,8 +61,26 @@ TEST(RaceWqCores, SubmitOnTheWorkersCore) {
   });
 }
 
+// The same for a worker that was woken from another core and moved to the submitter's. It stands aside only if works came one soon
+// after the other and then stopped.
+TEST(RaceWqCores, HandsOverAfterAMove) {
+  const two_cores given;
+  traits::moved_yields = 0;
+  explore([](race::run& run) {
+    auto rig = rig_with_workers(run, 7);
+    run.thread([=] { submit_and_wait(*rig); });
+    run.after([=] {
+      for (std::size_t i = 0; i < 4; ++i) {
+        rig->jobs[i].check_done();
+      }
+      rig->check_sampler_found_nothing();
+    });
+  });
+  EXPECT_GT(traits::moved_yields, 0U) << "no worker stood aside";
+}
+
 // P5 H2: the same with keys, whose works wait in the table's inbox.
-TEST(RaceWqCores, SubmitKeysOnTheWorkersCore) {
+TEST(RaceWqCores, HandsOverKeys) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);
@@ -85,8 +104,9 @@ TEST(RaceWqCores, SubmitKeysOnTheWorkersCore) {
   });
 }
 
-// P5 P6: the second worker blocks at once, in a region, until the last of the works runs: the other one must not sleep on it.
-TEST(RaceWqCores, OneOfTwoBlocks) {
+// P5 P6: the worker that took over blocks at once, in a region, until the last of the works runs: the one that handed over must not
+// sleep on it.
+TEST(RaceWqCores, HeirBlocks) {
   const two_cores given;
   explore([](race::run& run) {
     auto rig = rig_with_workers(run);

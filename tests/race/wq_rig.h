@@ -41,6 +41,12 @@ struct sluice::detail::pool_traits<race::sync> {
   static inline std::array<std::uint32_t, 8> cores{};
   static std::uint32_t core() noexcept { return cores[race::detail::engine::active()->self_index()]; }
   static constexpr std::uint32_t lanes() noexcept { return 2; }
+  static void yield() noexcept {
+    moved_yields += this_worker()->woken_from != core() ? 1U : 0U;
+    race::sync::relax();
+  }
+  static inline unsigned moved_yields = 0;  // of workers that were woken from another core
+  static constexpr std::chrono::hours dense{1};
   static constexpr std::size_t stream = 1;
   static constexpr std::size_t roomy_from = 16;
   static basic_key_table<race::sync>& table(hash_domain& domain) noexcept {

@@ -137,8 +137,8 @@ class held_worker : public probe {
  public:
   explicit held_worker(sluice::io_wq& wq)
       : probe([this](sluice::work_context&) {
-          started_.count_down();
           const sluice::blocking_region region;
+          started_.count_down();
           go_.wait();
         }) {
     EXPECT_TRUE(wq.submit(*this));

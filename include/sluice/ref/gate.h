@@ -84,7 +84,7 @@ class basic_gate {
 
   // Comes in, `passes` times at the price of one: all or none of them. Returns false once the gate is closing.
   // Requires: 0 < passes <= max_passes.
-  [[nodiscard]] bool try_enter(std::int64_t passes = 1) noexcept {
+  [[nodiscard, gnu::always_inline]] inline bool try_enter(std::int64_t passes = 1) noexcept {
     check_passes(passes);
     if (add_unlocked(passes)) [[likely]] {
       return true;
@@ -181,7 +181,7 @@ class basic_gate {
     }
   }
   // Counts on this core's number. Returns false if it has none, or the gate is closing.
-  [[nodiscard]] bool add_unlocked(std::int64_t change) noexcept {
+  [[nodiscard, gnu::always_inline]] inline bool add_unlocked(std::int64_t change) noexcept {
     if constexpr (restarts) {
       return count_ != 0 && Core::add(numbers_.get(), count_, closing_, change);
     } else {

@@ -92,7 +92,7 @@ class basic_scan {
   // settle, and it clears the mark before it decides.
   struct due_list {
     account* first = nullptr;
-    key_entry* garbage = nullptr;               // entries to delete, linked through chain
+    key_entry* garbage = nullptr;               // entries to give back, linked through chain
     std::array<basic_pool<Sync>*, 8> guests{};  // whose gate has a pass to be given back, each
     std::size_t passes = 0;
     bool asked = false;  // a running work was asked to stop
@@ -138,7 +138,7 @@ class basic_scan {
   }
   void settle(due_list& all) noexcept {
     while (all.garbage != nullptr) {
-      delete std::exchange(all.garbage, all.garbage->chain);
+      key_table::give_back(std::exchange(all.garbage, all.garbage->chain));
     }
     while (account* const at = all.first) {
       all.first = at->next_due;

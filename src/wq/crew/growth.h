@@ -53,7 +53,7 @@ class basic_growth {
   struct decision_due {
     account* at = nullptr;
     bool guest = false;                        // as in plan
-    basic_key_entry<Sync>* garbage = nullptr;  // an entry to delete
+    basic_key_entry<Sync>* garbage = nullptr;  // an entry to give back
   };
 
   basic_growth(basic_pool<Sync>& owner, const io_wq_options& options) noexcept : pool_(owner) {
@@ -68,7 +68,7 @@ class basic_growth {
   [[nodiscard]] plan wake_for_tables(account& at, std::size_t came) noexcept;
   // Decides and performs, once the locks are released.
   void settle(const decision_due& due) noexcept {
-    delete due.garbage;
+    basic_key_table<Sync>::give_back(due.garbage);
     if (due.at != nullptr) {
       plan next;
       {

@@ -62,6 +62,14 @@ struct worker_pace {
   bool home_is_next = false;  // of several nodes: the turn of its own one
 };
 
+// How soon works came one after the other, for the moment when none is left (loop/linger.h).
+struct worker_stream {
+  // On average: while it last had to wait for one, or since it was woken.
+  std::chrono::nanoseconds apart = std::chrono::nanoseconds::max();
+  std::uint64_t released_when_woken = 0;
+  bool handed_over = false;  // another worker was woken for what there is to do
+};
+
 // That the current work is to be interrupted, and when the manager sends the next signal.
 struct interruption {
   bool wanted = false;
@@ -114,6 +122,7 @@ struct basic_worker {
   unsigned region_depth = 0;
   bool gives_up = false;  // its current work is run as cancelled
   worker_pace pace;
+  worker_stream stream;
 
   alignas(64) basic_nap_lock<Sync> lock;
   work_fifo batch SLUICE_GUARDED_BY(lock);

@@ -80,6 +80,17 @@ class basic_account_keys : public basic_account_works<Sync> {
     }
     return first;
   }
+  // Works that came and have not been looked at; of keys, those in the tables whose turn is next. At least so many.
+  [[nodiscard]] std::size_t in_inboxes_locked() const noexcept SLUICE_REQUIRES(lock) {
+    constexpr unsigned most_tables = 8;
+    std::size_t all = this->in_works_inboxes();
+    const key_table* table = tables_.front();
+    for (unsigned looks = 0; table != nullptr && looks < most_tables; ++looks) {
+      all += table->inbox.size();
+      table = tables_.after(*table);
+    }
+    return all;
+  }
   // The tables' inboxes have their turn when each key that was listed has had one: until then works gather there.
   [[nodiscard]] bool tables_are_due_locked() const noexcept SLUICE_REQUIRES(lock) {
     return !tables_.empty() && (keys_.empty() || runs_to_look_ == 0);

@@ -40,7 +40,7 @@
 // Thread safety:  any thread. Lock order: a table's order, a shard's lock, then an account's, then a worker's.
 // Errors:         promise(): false if there is no memory.
 // Limits:         an entry has 96 bytes, its place in the buckets at most 16. The reserve has about twice the inbox's room, at
-//                 most, beside what is promised.
+//                 most, beside what is promised; what of it no key needs is memory that is not touched (entry_supply.h).
 // Invariants:     H1 H2 H4 H5
 #pragma once
 
@@ -57,6 +57,7 @@
 
 #include "wq/item/hook_list.h"
 #include "wq/item/work_fifo.h"
+#include "wq/keyed/entry_supply.h"
 #include "wq/keyed/key_fifo.h"
 #include "wq/ready/inbox.h"
 
@@ -81,6 +82,8 @@ struct basic_key_entry {
   key_fifo waiting;
   basic_account<Sync>* queued_on = nullptr;  // while queued
   key_state state = key_state::busy;
+
+  std::uint16_t index = 0;  // the supply's
 
   // Guarded by the lock of queued_on.
   bool in_list = false;
@@ -132,10 +135,10 @@ class basic_key_table {
     for (shard& each : shards_) {
       const scoped_lock held(each.lock);
       SLUICE_CHECK(each.live == 0, "a hash domain was destroyed while a work of it was queued or running");
-      delete_entries(each.spare);
+      while (each.spare != nullptr) {
+        give_back(std::exchange(each.spare, each.spare->chain));
+      }
     }
-    const scoped_lock held(order);
-    delete_entries(reserve_);
   }
 
   static constexpr unsigned shard_bits = 5;
@@ -161,7 +164,7 @@ class basic_key_table {
   // Takes what is in the inbox and sorts it by shard. Returns how many works, and in which shards: for_each_arrived() then
   // hands them over. The next room of the inbox is chosen here.
   [[nodiscard]] std::size_t take_inbox() noexcept SLUICE_REQUIRES(order) {
-    const std::size_t covered = reserve_count_ - promised_ - room_;  // beside the works that are taken now
+    const std::size_t covered = supply_.size() - promised_ - room_;  // beside the works that are taken now
     const std::size_t next_room = std::min(wanted_room_, covered);
     std::size_t count = 0;
     work* w = nullptr;
@@ -192,9 +195,9 @@ class basic_key_table {
   // Whether a put of n works can succeed, since the last take.
   [[nodiscard]] bool has_room(std::size_t n) const noexcept SLUICE_REQUIRES(order) { return n <= room_; }
 
-  // A put of n works found no room: from the next take on there is twice as much, and for n, if there is memory.
+  // A put of n works found no room: from the next take on there is much more, and for n, if there is memory.
   void widen(std::size_t n) noexcept SLUICE_REQUIRES(order) {
-    const std::size_t wanted = std::max(room_ == wanted_room_ ? 2 * wanted_room_ : wanted_room_, std::bit_ceil(n));
+    const std::size_t wanted = std::max(room_ == wanted_room_ ? 8 * wanted_room_ : wanted_room_, std::bit_ceil(n));
     wanted_room_ = std::min(wanted, inbox_type::capacity);
   }
 
@@ -211,26 +214,15 @@ class basic_key_table {
       lacking = lacking_locked();
       crowded = std::exchange(crowded_, 0U);
     }
-    entry* fresh = nullptr;
-    std::size_t count = 0;
-    for (; count < lacking; ++count) {
-      auto* const made = new (std::nothrow) entry;
-      if (made == nullptr) {
-        break;
-      }
-      made->chain = std::exchange(fresh, made);
-    }
+    supply fresh = supply::make(lacking);
+    const bool enough = fresh.size() == lacking;
     for (; crowded != 0; crowded &= crowded - 1) {
       grow_buckets(shards_[static_cast<std::size_t>(std::countr_zero(crowded))]);
     }
     const scoped_lock held(order);
-    while (fresh != nullptr) {
-      entry* const one = std::exchange(fresh, fresh->chain);
-      one->chain = std::exchange(reserve_, one);
-    }
-    reserve_count_ += count;
+    supply_.add(std::move(fresh));
     note_wants();
-    return count == lacking;
+    return enough;
   }
 
   // Sets an entry aside for a work that will need one later: a chain's later member. Allocates if it must. Returns false if
@@ -239,7 +231,7 @@ class basic_key_table {
     for (bool memory = true;;) {
       {
         const scoped_lock held(order);
-        if (reserve_count_ > promised_ + room_) {
+        if (supply_.size() > promised_ + room_) {
           ++promised_;
           note_wants();
           return true;
@@ -260,7 +252,7 @@ class basic_key_table {
 
   // Whether a work that came neither through the inbox nor with a promise may make a new key.
   [[nodiscard]] bool may_add(const shard& in) const noexcept SLUICE_REQUIRES(order, in.lock) {
-    return in.spare != nullptr || reserve_count_ > promised_ + room_;
+    return in.spare != nullptr || supply_.size() > promised_ + room_;
   }
 
   [[nodiscard]] entry* find(const shard& in, std::uint64_t key) const noexcept SLUICE_REQUIRES(in.lock) {
@@ -279,10 +271,7 @@ class basic_key_table {
       in.spare = made->chain;
       --in.spares;
     } else {
-      made = reserve_;
-      SLUICE_DCHECK(made != nullptr, "an entry is in reserve for each work that was accepted");
-      reserve_ = made->chain;
-      --reserve_count_;
+      made = &supply_.take();
       note_wants();
     }
     made->shard = &in;
@@ -298,8 +287,8 @@ class basic_key_table {
     return *made;
   }
 
-  // Returns an entry that the caller deletes once it has released its locks, or null. Requires: an entry of this shard; nothing waits;
-  // neither listed nor claimed by another thread.
+  // Returns an entry that the caller gives back once it has released its locks, or null. Requires: an entry of this shard; nothing
+  // waits; neither listed nor claimed by another thread.
   [[nodiscard]] entry* erase(shard& in, entry& gone) noexcept SLUICE_REQUIRES(in.lock) {
     entry** at = &in.buckets[bucket_of(gone.key, in.bucket_count)];
     while (*at != &gone) {
@@ -314,6 +303,13 @@ class basic_key_table {
     in.spare = &gone;
     ++in.spares;
     return nullptr;
+  }
+
+  // What erase() returned.
+  static void give_back(entry* gone) noexcept {
+    if (gone != nullptr) {
+      supply::give_back(*gone);
+    }
   }
 
   // Visits each live key; the visitor may erase the one it is shown.
@@ -355,6 +351,8 @@ class basic_key_table {
   }
 
  private:
+  using supply = basic_entry_supply<Sync, entry>;
+
   static constexpr std::size_t most_spares = 64;  // per shard: the steady state allocates nothing
   static constexpr std::size_t first_room = 8;
 
@@ -375,18 +373,12 @@ class basic_key_table {
   // Entries that the reserve should have beside what it has.
   [[nodiscard]] std::size_t lacking_locked() const noexcept SLUICE_REQUIRES(order) {
     const std::size_t wanted = promised_ + 2 * wanted_room_;
-    return wanted - std::min(wanted, reserve_count_);
+    return wanted - std::min(wanted, supply_.size());
   }
   void note_wants() noexcept SLUICE_REQUIRES(order) {
     const bool wants = crowded_ != 0 || lacking_locked() > wanted_room_ / 2;
     if (wants != wants_memory_.load(std::memory_order_relaxed)) {  // relaxed: written under `order`
       wants_memory_.store(wants, std::memory_order_relaxed);
-    }
-  }
-
-  static void delete_entries(entry* first) noexcept {
-    while (first != nullptr) {
-      delete std::exchange(first, first->chain);
     }
   }
 
@@ -427,8 +419,7 @@ class basic_key_table {
   std::array<forward_fifo, shard_count> arrived_ SLUICE_GUARDED_BY(order);  // empty outside a hold of `order`
   std::uint32_t arrived_in_ SLUICE_GUARDED_BY(order) = 0;                   // a bit for each that is not empty
   std::uint32_t crowded_ SLUICE_GUARDED_BY(order) = 0;                      // shards that want more buckets
-  entry* reserve_ SLUICE_GUARDED_BY(order) = nullptr;
-  std::size_t reserve_count_ SLUICE_GUARDED_BY(order) = 0;
+  supply supply_ SLUICE_GUARDED_BY(order);                                  // the reserve
   std::size_t promised_ SLUICE_GUARDED_BY(order) = 0;
   std::size_t room_ SLUICE_GUARDED_BY(order) = 0;  // of the inbox, since the last take
   std::size_t wanted_room_ SLUICE_GUARDED_BY(order) = first_room;

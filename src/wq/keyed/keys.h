@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 
 #include "wq/crew/growth.h"
@@ -364,12 +363,12 @@ void basic_keys<Sync>::look_into_tables(account& at) noexcept {
 template <class Sync>
 bool basic_keys<Sync>::take_run(worker& self, account& from, key_entry& entry, std::size_t most) noexcept {
   plan next;
-  std::unique_ptr<key_entry> garbage;
+  key_entry* garbage = nullptr;
   key_shard& shard = *entry.shard;
   {
     const scoped_lock held(shard.lock);
     if (entry.waiting.empty()) {
-      garbage.reset(shard.table->erase(shard, entry));
+      garbage = shard.table->erase(shard, entry);
     } else if (&numbers::account_of(*entry.waiting.front()) == &from) {
       entry.state = key_state::busy;  // H5: from here to end_run()
       entry.queued_on = nullptr;
@@ -401,6 +400,7 @@ bool basic_keys<Sync>::take_run(worker& self, account& from, key_entry& entry, s
       next = queue_locked(shard, one);
     }
   }
+  key_table::give_back(garbage);
   pool_.growth.perform(next);
   return false;
 }
@@ -416,18 +416,19 @@ void basic_keys<Sync>::end_run(worker& self) noexcept {
     return;
   }
   plan next;
-  std::unique_ptr<key_entry> garbage;
+  key_entry* garbage = nullptr;
   {
     key_shard& shard = *entry->shard;
     const scoped_lock held(shard.lock);
     if (entry->waiting.empty()) {
-      garbage.reset(shard.table->erase(shard, *entry));
+      garbage = shard.table->erase(shard, *entry);
     } else {
       key_list<Sync> one;
       one.push_back(*entry);
       next = queue_locked(shard, one);
     }
   }
+  key_table::give_back(garbage);
   pool_.growth.perform(next);
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "wq/loop/execution.h"
+#include "wq/loop/linger.h"
 
 namespace sluice::detail {
 
@@ -44,7 +45,6 @@ class basic_work_loop {
 
   [[nodiscard]] bool fetch(worker& self) noexcept;
   [[nodiscard]] bool fetch_for_others(worker& self, steady_time now) noexcept;
-  [[nodiscard]] bool linger(worker& self) noexcept;
   [[nodiscard]] fetched choose_next(worker& self, account& from, steady_time now, std::size_t most, tables_turn tables,
                                     key_entry*& entry) noexcept;
   void take_batch_locked(worker& self, account& from, steady_time now, std::size_t most, unsigned here) noexcept
@@ -87,7 +87,7 @@ void basic_work_loop<Sync>::run(worker& self) noexcept {
     if (surplus) {
       break;
     }
-    if (fetch(self) || (linger(self) && fetch(self))) {
+    if (fetch(self) || (pool_.linger.for_more(self) && fetch(self))) {
       pool_.execution.run_batch(self);
     } else if (!idle(self)) {
       break;
@@ -153,23 +153,6 @@ bool basic_work_loop<Sync>::fetch_for_others(worker& self, steady_time now) noex
     if (other.running() == 0 && !other.nothing_to_do() && fetch_from(self, other, now, self.pace.batch_limit)) {
       return true;
     }
-  }
-  return false;
-}
-
-// Before it sleeps, a worker that just had works looks out for more for a microsecond or two: a sleep and a wake cost the two
-// threads more than that. Not if it was woken from this very core: its submitter cannot put any while the worker looks. Returns
-// whether there are some for this worker.
-template <class Sync>
-bool basic_work_loop<Sync>::linger(worker& self) noexcept {
-  if (!std::exchange(self.pace.worked, false) || self.woken_from == traits::core()) {
-    return false;
-  }
-  for (unsigned turn = 0; turn < traits::linger_turns; ++turn) {
-    if (!self.home->nothing_to_do()) {
-      return true;
-    }
-    Sync::relax();
   }
   return false;
 }
@@ -300,7 +283,7 @@ bool basic_work_loop<Sync>::idle(worker& self) noexcept {
     self.slept_on = traits::core();
     at.list_free_locked(self);
     at.sub_running();
-    if (!at.nothing_to_do()) {
+    if (!pool_.linger.handed_over(self) && !at.nothing_to_do()) {
       wake_up_locked();
       return true;
     }
@@ -312,6 +295,7 @@ bool basic_work_loop<Sync>::idle(worker& self) noexcept {
   bool found = false;
   pool_.engines.for_each_of(at.cls, [&](account& other) { found |= &other != &at && !other.nothing_to_do(); });
   if (!found && self.word.park_until(until)) {
+    pool_.linger.note_woken(self, now);
     return true;  // chosen, and counted as running by the thread that chose it
   }
   self.pace.was_woken = false;

@@ -35,6 +35,8 @@ struct pool_traits<os_sync> {
   [[nodiscard]] static std::uint32_t lanes() noexcept {
     return std::min(this_core::stripes(), std::uint32_t{ready_queue::most_lanes});
   }
+  static void yield() noexcept { ::sched_yield(); }
+  static constexpr std::chrono::microseconds dense{1};  // a server that hands over a write each 2 us is no stream
   static constexpr std::size_t stream = 32;
   static constexpr std::size_t roomy_from = 16 * 1024;
   [[nodiscard]] static basic_key_table<os_sync>& table(hash_domain& domain) noexcept { return domain.table(); }

@@ -66,6 +66,9 @@ class basic_account_works : public basic_account_base<Sync> {
     return inboxes_.size() + listed_.load(std::memory_order_seq_cst);
   }
 
+  // Works that have not been taken out of the inboxes; a hint.
+  [[nodiscard]] std::size_t in_works_inboxes() const noexcept { return inboxes_.size(); }
+
   void take_inbox_locked(unsigned lane) noexcept SLUICE_REQUIRES(lock) {
     const bool said = inboxes_.filled(lane);
     if (said) {

@@ -55,7 +55,7 @@ class basic_inbox {
 
   [[nodiscard]] bool empty() const noexcept { return newest_of(word_.load(std::memory_order_seq_cst)) == nullptr; }
   // How many are here; a hint. seq_cst: as account_works::works_waiting().
-  [[nodiscard]] std::size_t size() const noexcept {
+  [[nodiscard, gnu::always_inline]] inline std::size_t size() const noexcept {
     const std::uint64_t word = word_.load(std::memory_order_seq_cst);
     const std::size_t all = count_of(word);
     return newest_of(word) == nullptr ? 0 : all - std::min(all, unusable_.load(std::memory_order_relaxed));

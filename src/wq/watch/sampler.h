@@ -32,10 +32,10 @@ class basic_sampler {
   explicit basic_sampler(basic_pool<Sync>& owner) noexcept : pool_(owner) {}
 
   // Works wait: the sampler runs from here on until it has found none for some ticks.
-  void ensure_ticking() noexcept {
+  [[gnu::always_inline]] inline void ensure_ticking() noexcept {
     // seq_cst: the work was published first; the manager clears the flag first and then looks for work.
-    if (!ticking_.load(std::memory_order_seq_cst) && !ticking_.exchange(true, std::memory_order_seq_cst)) {
-      pool_.manager.wake();
+    if (!ticking_.load(std::memory_order_seq_cst)) [[unlikely]] {
+      start_ticking();
     }
   }
 
@@ -45,6 +45,12 @@ class basic_sampler {
   void sample() noexcept;
 
  private:
+  [[gnu::noinline]] void start_ticking() noexcept {
+    if (!ticking_.exchange(true, std::memory_order_seq_cst)) {  // seq_cst: as above
+      pool_.manager.wake();
+    }
+  }
+
   static constexpr std::size_t most_suspects = 64;
   static constexpr std::size_t most_probes = 16;
 
