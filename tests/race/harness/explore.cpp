@@ -37,7 +37,7 @@ std::uint64_t number(std::string_view text, const char* advice) {
 // ThreadSanitizer has nothing to find in fibers that take turns: it only shows that the harness itself runs there. What
 // AddressSanitizer can find the first thousands of schedules show; the rest is the release build's.
 #if defined(RACE_TSAN) || defined(RACE_ASAN)
-constexpr std::uint64_t usual_percentage = 10;
+constexpr std::uint64_t usual_percentage = 3;
 #else
 constexpr std::uint64_t usual_percentage = 100;
 #endif

@@ -30,7 +30,7 @@ inline constexpr std::uint32_t unlimited = std::numeric_limits<std::uint32_t>::m
 struct options {
   // The first schedule's seed is made of this; the same options explore the same schedules.
   std::uint64_t seed = 1;
-  // How many schedules; in exhaustive mode the cap. Random mode runs a tenth under a sanitizer, and
+  // How many schedules; in exhaustive mode the cap. Random mode runs 3 per cent under a sanitizer, and
   // SLUICE_RACE_SCHEDULES per cent of them if that is set; of more than 500 at least 500.
   std::uint64_t schedules = 10'000;
   // How often per schedule a fiber that could go on is put aside for another.
