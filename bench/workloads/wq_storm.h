@@ -91,14 +91,15 @@ class storm_dice {
 // One thread in four cannot be created, once armed.
 class storm_threads : public sluice::thread_seam {
  public:
-  sluice::result<sluice::named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+  sluice::result<sluice::named_thread> start(std::string_view name, std::move_only_function<void()> body,
+                                             std::size_t stack) override {
     // relaxed, here and below: tallies that are read after a join.
     const std::uint64_t number = count_.fetch_add(1, std::memory_order_relaxed);
     if (armed_.load(std::memory_order_relaxed) && storm_dice(number).one_in(4)) {
       failed_.fetch_add(1, std::memory_order_relaxed);
       return sluice::fail(EAGAIN);
     }
-    return sluice::thread_seam::real().start(name, std::move(body));
+    return sluice::thread_seam::real().start(name, std::move(body), stack);
   }
   void arm() noexcept { armed_.store(true, std::memory_order_relaxed); }
   [[nodiscard]] std::uint64_t failed() const noexcept { return failed_.load(std::memory_order_relaxed); }

@@ -43,8 +43,8 @@ sigset_t asynchronous_signals() noexcept {
 
 class system_thread_seam final : public thread_seam {
  public:
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
-    return named_thread::start(name, std::move(body));
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body, std::size_t stack) override {
+    return named_thread::start(name, std::move(body), stack);
   }
 };
 
@@ -62,7 +62,8 @@ named_thread& named_thread::operator=(named_thread&& other) noexcept {
   return *this;
 }
 
-result<named_thread> named_thread::start(std::string_view name, std::move_only_function<void()> body) {
+result<named_thread> named_thread::start(std::string_view name, std::move_only_function<void()> body,
+                                         std::size_t stack) {
   SLUICE_CHECK_OP(name.size(), <=, name_bytes);
   auto state = std::make_unique<start_state>(std::string(name), std::move(body));
   named_thread thread;
@@ -70,7 +71,15 @@ result<named_thread> named_thread::start(std::string_view name, std::move_only_f
   const sigset_t blocked = asynchronous_signals();
   sigset_t before;
   ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
-  const int err = ::pthread_create(&thread.handle_, nullptr, run_thread, state.get());
+  pthread_attr_t attributes;
+  int err = ::pthread_attr_init(&attributes);
+  if (err == 0 && stack != 0) {
+    err = ::pthread_attr_setstacksize(&attributes, stack);
+  }
+  if (err == 0) {
+    err = ::pthread_create(&thread.handle_, &attributes, run_thread, state.get());
+  }
+  ::pthread_attr_destroy(&attributes);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (err != 0) {
     return fail(err);

@@ -141,7 +141,7 @@ std::vector<identity_support> probe_groups_of_control() {
 }
 
 result<void> on_a_thread(std::move_only_function<void()> body) {
-  result<named_thread> thread = named_thread::start("sluice-probe", std::move(body));
+  result<named_thread> thread = named_thread::start("sluice-probe", std::move(body), 0);
   if (!thread) {
     return std::unexpected(thread.error());
   }

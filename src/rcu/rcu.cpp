@@ -297,7 +297,7 @@ class reclaimer {
   [[nodiscard]] bool start_locked() noexcept SLUICE_REQUIRES(lock_) {
     finished_ = false;
     try {
-      result<named_thread> made = threads_->start("sluice-rcu", [this] { run(); });
+      result<named_thread> made = threads_->start("sluice-rcu", [this] { run(); }, 0);
       if (!made) {
         return false;
       }

@@ -138,7 +138,8 @@ struct race_interrupts final : sluice::interrupt_seam {
 
 // A thread that is asked for is a fiber that waits for its body, or there is none.
 struct race_threads final : sluice::thread_seam {
-  sluice::result<sluice::named_thread> start(std::string_view /*name*/, std::move_only_function<void()> body) override {
+  sluice::result<sluice::named_thread> start(std::string_view /*name*/, std::move_only_function<void()> body,
+                                             std::size_t /*stack*/) override {
     if (spare == 0) {
       return sluice::fail(EAGAIN);
     }

@@ -55,11 +55,11 @@ TEST(WqOthersBugs, SubmitsThatMeetTheSameIdleWorkerLoseNoWork) {
 // Once armed, the next creations fail, so many of them.
 class threads_that_fail_for_a_while : public thread_seam {
  public:
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body, std::size_t stack) override {
     if (failures.load(std::memory_order_seq_cst) > 0 && failures.fetch_sub(1, std::memory_order_seq_cst) > 0) {
       return fail(EAGAIN);
     }
-    return thread_seam::real().start(name, std::move(body));
+    return thread_seam::real().start(name, std::move(body), stack);
   }
   std::atomic<int> failures{0};
 };

@@ -189,11 +189,12 @@ inline void use_up_sampler(sluice::io_wq& wq) {
 // Creates as many threads as it is allowed to, then fails.
 class failing_threads : public sluice::thread_seam {
  public:
-  sluice::result<sluice::named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+  sluice::result<sluice::named_thread> start(std::string_view name, std::move_only_function<void()> body,
+                                             std::size_t stack) override {
     if (allowed.fetch_sub(1, std::memory_order_seq_cst) <= 0) {
       return sluice::fail(EAGAIN);
     }
-    return sluice::thread_seam::real().start(name, std::move(body));
+    return sluice::thread_seam::real().start(name, std::move(body), stack);
   }
   std::atomic<int> allowed{1 << 30};
 };

@@ -534,13 +534,13 @@ TEST(IoWqFaults, EachAllocationOfAStopMayFail) {
 // Creation number `at` fails, and no other, or all from that one on.
 class counting_threads : public thread_seam {
  public:
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body, std::size_t stack) override {
     const int number = seen.fetch_add(1, std::memory_order_seq_cst);
     if (number == at || (number > at && how == extent::and_all_later)) {
       struck.store(true, std::memory_order_seq_cst);
       return fail(EAGAIN);
     }
-    return thread_seam::real().start(name, std::move(body));
+    return thread_seam::real().start(name, std::move(body), stack);
   }
   std::atomic<int> seen{0};
   std::atomic<bool> struck{false};

@@ -71,9 +71,9 @@ class threads_on_nodes : public thread_seam {
  public:
   explicit threads_on_nodes(std::string_view synthetic) : nodes_(detail::topology::discover(synthetic).value()) {}
 
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body, std::size_t stack) override {
     return name.ends_with("-b") ? start_on(workers_++ % nodes_.nodes(), name, std::move(body))
-                                : real().start(name, std::move(body));
+                                : real().start(name, std::move(body), stack);
   }
   void run_on(unsigned node, const std::function<void()>& body) { EXPECT_TRUE(start_on(node, "submits", body)); }
 
@@ -83,13 +83,16 @@ class threads_on_nodes : public thread_seam {
     for (;;) {
       const auto said = std::make_shared<std::promise<bool>>();
       std::future<bool> fits = said->get_future();
-      result<named_thread> made = real().start(name, [this, node, shared, said] {
-        const bool here = nodes_.here() == node;
-        said->set_value(here);
-        if (here) {
-          (*shared)();
-        }
-      });
+      result<named_thread> made = real().start(
+          name,
+          [this, node, shared, said] {
+            const bool here = nodes_.here() == node;
+            said->set_value(here);
+            if (here) {
+              (*shared)();
+            }
+          },
+          0);
       if (!made || fits.get()) {
         return made;
       }
@@ -418,8 +421,8 @@ void burn(std::chrono::nanoseconds cpu_time) {
 
 // To it every thread sleeps, as every worker that did not move seemed to.
 struct threads_that_seem_to_sleep : thread_seam {
-  result<named_thread> start(std::string_view name, std::move_only_function<void()> body) override {
-    return real().start(name, std::move(body));
+  result<named_thread> start(std::string_view name, std::move_only_function<void()> body, std::size_t stack) override {
+    return real().start(name, std::move(body), stack);
   }
   bool sleeps(pid_t) noexcept override { return true; }
 };

@@ -302,7 +302,8 @@ class RcuDeathTest : public testing::Test {
 
 class no_threads final : public thread_seam {
  public:
-  result<named_thread> start(std::string_view /*name*/, std::move_only_function<void()> /*body*/) override {
+  result<named_thread> start(std::string_view /*name*/, std::move_only_function<void()> /*body*/,
+                             std::size_t /*stack*/) override {
     return fail(EAGAIN);
   }
 };

@@ -26,8 +26,10 @@ class named_thread {
   named_thread& operator=(named_thread&& other) noexcept;
   ~named_thread() { join(); }
 
-  // Starts a thread. Requires: name has at most 15 bytes (the kernel's limit); the body does not throw.
-  [[nodiscard]] static result<named_thread> start(std::string_view name, std::move_only_function<void()> body);
+  // Starts a thread with a stack of so many bytes (0: the system's usual size). Requires: name has at most 15 bytes (the kernel's
+  // limit); the body does not throw.
+  [[nodiscard]] static result<named_thread> start(std::string_view name, std::move_only_function<void()> body,
+                                                  std::size_t stack);
 
   // Waits for the end of the thread; nothing if there is none. Blocks. Requires: not called by that thread itself.
   void join() noexcept;
@@ -51,7 +53,8 @@ class thread_seam {
   thread_seam& operator=(const thread_seam&) = delete;
   virtual ~thread_seam() = default;
 
-  [[nodiscard]] virtual result<named_thread> start(std::string_view name, std::move_only_function<void()> body) = 0;
+  [[nodiscard]] virtual result<named_thread> start(std::string_view name, std::move_only_function<void()> body,
+                                                   std::size_t stack) = 0;
 
   // Whether a thread of this process, by its number (gettid(2)), waits in the kernel: for a device, a lock, a time. false: it
   // runs, or waits for a CPU. true if /proc does not say.

@@ -77,8 +77,12 @@ class basic_lifecycle {
   template <class Value>
   using atomic = typename Sync::template atomic<Value>;
 
+  // Of the canceller, which runs no works: so a small pool's stacks are kept by the C library (40 MB of them), and a new worker need
+  // not wait for the kernel to map one.
+  static constexpr std::size_t canceller_stack = std::size_t{1} << 20;
+
   template <class Loop>
-  [[nodiscard]] result<named_thread> start_thread(const char* suffix, Loop& loop) noexcept;
+  [[nodiscard]] result<named_thread> start_thread(const char* suffix, Loop& loop, std::size_t stack = 0) noexcept;
   [[nodiscard]] result<void> start_fixed_workers() noexcept;
   void end_threads() noexcept;
 
@@ -100,11 +104,11 @@ class basic_lifecycle {
 // Starts a thread that runs one of the loops. Out of memory is an error like any other.
 template <class Sync>
 template <class Loop>
-result<named_thread> basic_lifecycle<Sync>::start_thread(const char* suffix, Loop& loop) noexcept {
+result<named_thread> basic_lifecycle<Sync>::start_thread(const char* suffix, Loop& loop, std::size_t stack) noexcept {
   expect_loop();
   result<named_thread> thread = fail(ENOMEM);
   try {
-    thread = pool_.env.threads.start(pool_.env.name + suffix, [&loop] { loop.run(); });
+    thread = pool_.env.threads.start(pool_.env.name + suffix, [&loop] { loop.run(); }, stack);
   } catch (const std::bad_alloc&) {
     thread = fail(ENOMEM);
   }
@@ -121,7 +125,7 @@ result<void> basic_lifecycle<Sync>::start() {
     return std::unexpected(rescue.error());
   }
   rescuer_ = std::move(*rescue);
-  result<named_thread> cancel = start_thread("-can", pool_.canceller);
+  result<named_thread> cancel = start_thread("-can", pool_.canceller, canceller_stack);
   if (!cancel) {
     return std::unexpected(cancel.error());
   }

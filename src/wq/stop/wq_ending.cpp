@@ -23,10 +23,13 @@ constinit endings the_endings;
 // Returns false if no thread could be started: the record keeps its pool.
 bool start(wq_ending& record) noexcept {
   try {
-    result<named_thread> thread = named_thread::start("wq-end", [&record] {
-      record.core.reset();
-      record.done.store(true, std::memory_order_release);  // pairs with collect(): the pool is gone
-    });
+    result<named_thread> thread = named_thread::start(
+        "wq-end",
+        [&record] {
+          record.core.reset();
+          record.done.store(true, std::memory_order_release);  // pairs with collect(): the pool is gone
+        },
+        0);
     if (!thread) {
       return false;
     }

@@ -94,7 +94,7 @@ result<void> basic_manager<Sync>::spawn(account& home) noexcept {
     try {
       char name[16];
       std::snprintf(name, sizeof name, "%s-%c", pool_.env.name.c_str(), home.cls == work_class::bound ? 'b' : 'u');
-      result<named_thread> thread = pool_.env.threads.start(name, [this, made] { pool_.work_loop.run(*made); });
+      result<named_thread> thread = pool_.env.threads.start(name, [this, made] { pool_.work_loop.run(*made); }, 0);
       if (thread) {
         made->thread = std::move(*thread);
         const scoped_lock held(home.lock);
