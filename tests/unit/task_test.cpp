@@ -120,6 +120,23 @@ TEST(Task, CopyIntoATaskThatHasOneOrIsLeavingIsRefusedAndUndone) {
   EXPECT_EQ(shared->use_count(), 2U);
 }
 
+// The context of the child is shared: its priority is not the copy's to change.
+TEST(Task, CopySeparateIntoATaskThatHasOneOrIsLeavingChangesNothing) {
+  task parent;
+  ASSERT_TRUE(parent.set_task_ioprio({ioprio_class::be, 1}, ioprio_privilege::none, task_side::current).has_value());
+  task other;
+  const ref<io_context> own = context_of(other);
+  own->set_ioprio({ioprio_class::be, 6});
+  EXPECT_EQ(other.copy_io(parent, clone_io::separate).error(), error_of(EEXIST));
+  EXPECT_EQ(other.peek_io_context().get(), own.get());
+  EXPECT_EQ(own->get_ioprio(), (ioprio{ioprio_class::be, 6}));
+  EXPECT_EQ(own->nr_tasks(), 1);
+  task leaving;
+  leaving.set_exiting();
+  EXPECT_EQ(leaving.copy_io(parent, clone_io::separate).error(), error_of(EBUSY));
+  EXPECT_FALSE(leaving.peek_io_context());
+}
+
 TEST(Task, PriorityIsTheContextsAndNeedsPrivilegeForRealTime) {
   task parent;
   task child;

@@ -112,12 +112,12 @@ class basic_task {
     if (!priority.valid()) {
       return {};
     }
-    result<ref<Context>> own = get_task_io_context(task_side::remote);
+    result<Context*> own = Context::create();
     if (!own) {
       return std::unexpected(own.error());
     }
-    (*own)->set_ioprio(priority);
-    return {};
+    (*own)->set_ioprio(priority);  // before anybody can see it
+    return install(**own);
   }
 
   // Marks the task as leaving: others may no longer give it a context.
@@ -192,6 +192,11 @@ class basic_task {
       shared = parent.context_;
       shared->task_link();  // under the parent's lock: its count makes this one legal
     }
+    return install(*shared);
+  }
+
+  // Makes it the context of this task, which has none; takes over the caller's count of tasks. Errors: EEXIST; EBUSY: it is let go.
+  [[nodiscard]] result<void> install(Context& given) noexcept {
     int refused = 0;
     {
       scoped_lock hold(lock_);
@@ -200,11 +205,11 @@ class basic_task {
       } else if (!may_install_locked(task_side::remote)) {
         refused = EBUSY;
       } else {
-        context_ = shared;
+        context_ = &given;
       }
     }
     if (refused != 0) {
-      shared->exit_task();
+      given.exit_task();
       return fail(refused);
     }
     return {};
