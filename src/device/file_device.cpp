@@ -371,18 +371,31 @@ result<void> file_device::write(open_info& info, std::uint64_t offset, std::span
     // wait for the disk, the sampler notices.
     return write_all(offset, from, 0, probe);
   }
-  if (dsync_.load(std::memory_order_relaxed)) {
+  const bool tries = with_dsync();
+  if (tries) {
     const blocking_region region;
     const result<void> did = write_all(offset, from, RWF_DSYNC, probe);
     if (did || !unknown_to_file(did.error().value())) {
       return did;
     }
-    dsync_.store(false, std::memory_order_relaxed);
   }
   if (result<void> did = write_all(offset, from, 0, probe); !did) {
-    return did;
+    return did;  // the request is wrong, and says nothing of the flag
+  }
+  if (tries) {
+    without_dsync_.store(dsync_rest, std::memory_order_relaxed);  // only the flag was wrong
   }
   return flush(info, probe);
+}
+
+bool file_device::with_dsync() noexcept {
+  std::uint32_t left = without_dsync_.load(std::memory_order_relaxed);
+  while (left != 0) {
+    if (without_dsync_.compare_exchange_weak(left, left - 1, std::memory_order_relaxed)) {
+      return false;
+    }
+  }
+  return true;
 }
 
 result<void> file_device::write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,

@@ -178,14 +178,35 @@ void open_file::run(request& base, std::uint64_t budget, cancel_probe probe) noe
   }
 }
 
+namespace {
+
+// Where a transfer of [offset, end) that may move `budget` bytes is cut: between two blocks, because a device may refuse less than one
+// or write it by reading it first.
+std::uint64_t cut_of(std::uint64_t offset, std::uint64_t end, std::uint64_t budget,
+                     const device_traits& traits) noexcept {
+  if (end - offset <= budget) {
+    return end;
+  }
+  const std::uint64_t wanted = offset + budget;
+  for (const std::uint64_t block : {traits.preferred_block, traits.minimum_block}) {
+    if (const std::uint64_t cut = wanted - wanted % block; cut > offset) {
+      return cut;
+    }
+  }
+  return std::min(end, offset + traits.minimum_block);
+}
+
+}  // namespace
+
 // Moves what the budget allows of what is left.
 result<void> open_file::transfer(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept {
   const std::uint64_t left = request.bytes_left();
   const std::uint64_t moved = request.length - left;
   const std::span<std::byte> all(request.buffer, static_cast<std::size_t>(request.length));
-  const std::span<std::byte> part =
-      all.subspan(static_cast<std::size_t>(moved), static_cast<std::size_t>(std::min(left, budget)));
   const std::uint64_t offset = request.offset + moved;
+  const std::uint64_t until = cut_of(offset, offset + left, budget, device_->traits());
+  const std::span<std::byte> part =
+      all.subspan(static_cast<std::size_t>(moved), static_cast<std::size_t>(until - offset));
   const result<void> did = request.op == io_op::read ? device_->read(*info_, offset, part, probe)
                                                      : device_->write(*info_, offset, part, request.flags, probe);
   if (did) {

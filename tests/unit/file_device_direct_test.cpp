@@ -294,5 +294,24 @@ TEST(FileDeviceDirect, TheRealThingMovesBytesBothWays) {
   ASSERT_TRUE(bench.queue->drain().has_value());
 }
 
+// The queue's quantum is no multiple of the block: a request is cut between two blocks all the same.
+TEST(FileDeviceDirect, ARequestIsCutBetweenTwoBlocks) {
+  for (const std::uint64_t quantum : {std::uint64_t{100'000}, std::uint64_t{1000}, std::uint64_t{4096}}) {
+    direct_bench system;
+    system.open(misaligned::refuse);
+    test::io_bench bench({.quantum = quantum});
+    const ref<open_file> file = open_file::open(system.target, bench.queue, access_mode::read_write).value();
+    test::awaited_request write;
+    test::fill(write, io_op::write, 4096, 512 << 10, io_flags::no_inline);
+    for (std::size_t i = 0; i < write.space.size(); ++i) {
+      write.space[i] = static_cast<std::byte>(i * 7 + i / 4096);
+    }
+    ASSERT_EQ(file->submit(write, *bench.context).value(), issued::queued);
+    EXPECT_EQ(write.wait(), 512 << 10) << "a quantum of " << quantum;
+    const std::vector<std::byte> all = system.contents();
+    EXPECT_TRUE(std::ranges::equal(write.space, std::span(all).subspan(4096, 512 << 10)));
+  }
+}
+
 }  // namespace
 }  // namespace file_device_direct_test

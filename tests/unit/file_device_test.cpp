@@ -195,6 +195,32 @@ TEST(FileDevice, NowaitIsCountedAndWritesLearnOnTheirOwn) {
   EXPECT_EQ(figures.write_punts, 2U);
 }
 
+// A request that the file refuses says nothing of RWF_DSYNC; one that it takes without the flag does, for a while.
+TEST(FileDevice, ARequestThatIsWrongDoesNotTurnDsyncOff) {
+  device_bench bench;
+  const std::vector<std::byte> data = pattern(4096);
+  for (const int wrong : {EINVAL, EOPNOTSUPP}) {
+    bench.system.dsync_pwrites = {{.err = wrong}};
+    bench.system.pwrites = {{.err = wrong}};
+    EXPECT_EQ(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).error(), error_of(wrong));
+  }
+  int tried = bench.system.dsync_writes;
+  ASSERT_TRUE(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).has_value());
+  EXPECT_EQ(bench.system.dsync_writes, ++tried);
+  EXPECT_EQ(bench.system.fsync_calls, 0);
+  bench.system.dsync_pwrites = {{.err = EINVAL}};
+  ASSERT_TRUE(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).has_value());
+  ++tried;
+  for (int i = 0; i < 4096; ++i) {
+    ASSERT_TRUE(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).has_value());
+  }
+  EXPECT_EQ(bench.system.dsync_writes, tried) << "the file does not know the flag";
+  EXPECT_EQ(bench.system.fsync_calls, 4097);
+  ASSERT_TRUE(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).has_value());
+  EXPECT_EQ(bench.system.dsync_writes, ++tried) << "it is asked again: the answer may have been about something else";
+  EXPECT_EQ(bench.system.fsync_calls, 4097);
+}
+
 TEST(FileDevice, FuaIsStableBeforeTheAnswerAndNeverInline) {
   device_bench bench;
   const std::vector<std::byte> data = pattern(4096);
@@ -207,7 +233,7 @@ TEST(FileDevice, FuaIsStableBeforeTheAnswerAndNeverInline) {
     ASSERT_TRUE(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).has_value());
     EXPECT_EQ(bench.system.fsync_calls, syncs) << "the write is followed by a sync where DSYNC is unknown";
   }
-  EXPECT_EQ(bench.system.dsync_writes, 2) << "and DSYNC is not asked for again";
+  EXPECT_EQ(bench.system.dsync_writes, 2) << "and DSYNC is not asked for again for a while";
   bench.system.syncs = {{.err = EIO}};
   EXPECT_EQ(bench.target->write(*bench.info, 0, data, io_flags::fua, {}).error(), error_of(EIO));
   ASSERT_TRUE(bench.target->trim(*bench.info, 0, 4096, io_flags::fua, {}).has_value());

@@ -149,6 +149,9 @@ class file_device final : public device {
   // One transfer that must not block. call(flags) is the system call. Returns the bytes moved.
   template <class Call>
   [[nodiscard]] std::size_t attempt_now(nowait_lane& lane, direction& mine, std::size_t bytes, Call call) noexcept;
+  // Whether to try RWF_DSYNC. Where a file did not know the flag, and took the same write without, dsync_rest writes go without.
+  [[nodiscard]] bool with_dsync() noexcept;
+  static constexpr std::uint32_t dsync_rest = 4096;
   [[nodiscard]] result<void> write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                        cancel_probe probe) noexcept;
   [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
@@ -169,7 +172,8 @@ class file_device final : public device {
   file_seam& system_;
   clock_seam& clock_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
-  std::atomic<bool> dsync_{true};
+  std::atomic<std::uint32_t> without_dsync_{
+      0};  // writes with fua that are made without RWF_DSYNC; then it is tried again
   direction reads_;
   direction writes_;
 };
