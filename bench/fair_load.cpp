@@ -111,7 +111,7 @@ sluice::ref<sluice::io_wq> make_pool() {
 
 sluice::ref<sluice::request_queue> make_queue(sluice::io_wq& pool, ordering order) {
   // The costs are the device's own.
-  const sluice::fair_options costs{.op_cost_ns = 100'000, .mib_cost_ns = 1'000'000, .quantum = fair_quantum};
+  const sluice::fair_options costs{.op_cost_ns = 100'000, .mib_cost_ns = 1'000'000};
   return sluice::request_queue::create(
              pool,
              {.depth = device_depth,

@@ -83,8 +83,7 @@ static_assert(sizeof(fair_pair) - sizeof(io_cq) == 200, "as fair.h says");
 
 class fair_elevator final : public elevator {
  public:
-  explicit fair_elevator(const fair_options& options)
-      : elevator(io_cq_use::wanted), quantum_(options.quantum), order_(options) {}
+  explicit fair_elevator(const fair_options& options) : elevator(io_cq_use::wanted), order_(options) {}
 
   [[nodiscard]] std::string_view name() const noexcept override { return "fair"; }
 
@@ -98,6 +97,10 @@ class fair_elevator final : public elevator {
   }
 
   [[nodiscard]] bool may_go_locked(request& coming, io_cq* pair, steady_time now) noexcept override;
+  void set_quantum_locked(std::uint64_t bytes) noexcept override { quantum_ = bytes; }
+  [[nodiscard]] bool goes_on_locked(request& going, io_cq* pair, std::uint64_t bytes,
+                                    steady_time now) noexcept override;
+  void lift_limits_locked(bool lifted, steady_time now) noexcept override;
   void insert_locked(request& waiting, io_cq* pair) noexcept override;
   void insert_again_locked(request& waiting, io_cq* pair) noexcept override;
   [[nodiscard]] elevator_pick next_locked(steady_time now) noexcept override;
@@ -110,6 +113,8 @@ class fair_elevator final : public elevator {
  private:
   // What a request is charged with when it goes.
   [[nodiscard]] std::uint64_t piece_of(std::uint64_t left) const noexcept { return std::min(left, quantum_); }
+  // What went is over, or its quantum is: `bytes` moved, and not what was charged.
+  void settle(fair_pair& flow, const request& over, std::uint64_t bytes) noexcept;
   // The flow has a request waiting, one more than before.
   void join(fair_pair& flow) noexcept;
   void leave(fair_pair& flow) noexcept;
@@ -117,7 +122,7 @@ class fair_elevator final : public elevator {
   template <class Take>
   std::size_t extract(Take take) noexcept;
 
-  const std::uint64_t quantum_;
+  std::uint64_t quantum_ = ~std::uint64_t{0};  // the queue's
   fair_order order_;
   fair_pair* ring_ = nullptr;  // any of those who wait
   // The time that was last told. Older than the true one where none is told: then a flow may be filed as capped that is
@@ -161,6 +166,31 @@ bool fair_elevator::may_go_locked(request& coming, io_cq* pair, steady_time now)
   return !flow.in() && order_.try_pass(flow, flow.terms(), piece_of(coming.bytes_left()), now_ns_);
 }
 
+bool fair_elevator::goes_on_locked(request& going, io_cq* pair, std::uint64_t bytes, steady_time now) noexcept {
+  now_ns_ = ns_of(now);
+  auto& flow = static_cast<fair_pair&>(*pair);
+  if (!order_.go_on(flow, flow.terms(), piece_of(going.bytes_left()), now_ns_)) {
+    return false;
+  }
+  settle(flow, going, bytes);
+  return true;
+}
+
+void fair_elevator::lift_limits_locked(bool lifted, steady_time now) noexcept {
+  now_ns_ = ns_of(now);
+  order_.lift_limits(lifted);
+  while (fair_flow* capped = lifted ? order_.take_capped() : nullptr) {
+    order_.wake(*capped, static_cast<fair_pair*>(capped)->terms(), now_ns_);
+  }
+}
+
+void fair_elevator::settle(fair_pair& flow, const request& over, std::uint64_t bytes) noexcept {
+  const std::uint64_t charged = piece_of(over.bytes_left() + bytes);
+  if (charged != bytes) {
+    order_.settle(flow, charged, bytes, now_ns_);
+  }
+}
+
 void fair_elevator::insert_locked(request& waiting, io_cq* pair) noexcept {
   auto& flow = static_cast<fair_pair&>(*pair);
   flow.push(waiting);
@@ -195,10 +225,7 @@ elevator_pick fair_elevator::next_locked(steady_time now) noexcept {
 
 void fair_elevator::served_locked(request& over, io_cq* pair, std::uint64_t bytes, steady_time now) noexcept {
   now_ns_ = ns_of(now);
-  const std::uint64_t charged = piece_of(over.bytes_left() + bytes);
-  if (charged != bytes) {
-    order_.settle(static_cast<fair_pair&>(*pair), charged, bytes, now_ns_);
-  }
+  settle(static_cast<fair_pair&>(*pair), over, bytes);
 }
 
 void fair_elevator::take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {

@@ -49,8 +49,12 @@ fair_order::~fair_order() {
   SLUICE_CHECK(empty(), "a fair order ends while flows are in it");
 }
 
+bool fair_order::nothing_ready() const noexcept {
+  return std::ranges::all_of(levels_, [](const level& each) { return each.ready.empty(); });
+}
+
 bool fair_order::empty() const noexcept {
-  return capped_.empty() && std::ranges::all_of(levels_, [](const level& each) { return each.ready.empty(); });
+  return capped_.empty() && nothing_ready();
 }
 
 std::uint64_t fair_order::cost_of(std::uint64_t bytes) const noexcept {
@@ -85,7 +89,11 @@ void fair_order::take_terms(fair_flow& flow, const fair_terms& terms) noexcept {
 
 std::uint64_t fair_order::ready_ns(const fair_flow& flow) const noexcept {
   // A gate without a limit was never charged and is open.
-  return std::max(flow.ops_.ready_ns(burst_ns_), flow.bytes_.ready_ns(burst_ns_));
+  return lifted_ ? 0 : std::max(flow.ops_.ready_ns(burst_ns_), flow.bytes_.ready_ns(burst_ns_));
+}
+
+std::uint64_t fair_order::common_ready_ns() const noexcept {
+  return lifted_ ? 0 : std::max(ops_.ready_ns(burst_ns_), bytes_.ready_ns(burst_ns_));
 }
 
 void fair_order::file(fair_flow& flow, std::uint64_t now_ns, std::uint64_t standing) noexcept {
@@ -143,6 +151,14 @@ fair_flow* fair_order::take_due(std::uint64_t now_ns) noexcept {
   return flow;
 }
 
+fair_flow* fair_order::take_capped() noexcept {
+  auto* const first = static_cast<fair_flow*>(capped_.first());
+  if (first != nullptr) {
+    take_out(*first);
+  }
+  return first;
+}
+
 std::size_t fair_order::class_to_go() const noexcept {
   // The lowest class is asked first, so that its bound holds whatever the others owe each other.
   if (!levels_[idle].ready.empty() && levels_[idle].passed >= options_.idle_after) {
@@ -164,7 +180,7 @@ fair_order::choice fair_order::next(std::uint64_t now_ns) const noexcept {
     const fair_node* first = capped_.first();
     return {.flow = nullptr, .ask_again_ns = first == nullptr ? never_ns : first->key().at.low};
   }
-  const std::uint64_t open = std::max(ops_.ready_ns(burst_ns_), bytes_.ready_ns(burst_ns_));
+  const std::uint64_t open = common_ready_ns();
   if (open > now_ns) {
     return {.flow = nullptr, .ask_again_ns = open};
   }
@@ -198,8 +214,10 @@ void fair_order::settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64
                         std::uint64_t now_ns) noexcept {
   const auto served = static_cast<std::int64_t>(cost_of(served_bytes));
   const auto moved = static_cast<std::int64_t>(cost_of(moved_bytes));
-  // Bounded: what is owed for longer than a second of work is nobody's fair share.
-  flow.owes_ns_ = std::clamp<std::int64_t>(flow.owes_ns_ + moved - served, -most_cost_ns, most_cost_ns);
+  if (moved <= served || !nothing_ready()) {
+    // Bounded: what is owed for longer than a second of work is nobody's fair share.
+    flow.owes_ns_ = std::clamp<std::int64_t>(flow.owes_ns_ + moved - served, -most_cost_ns, most_cost_ns);
+  }
   if (moved_bytes > served_bytes) {
     count(flow, 0, moved_bytes - served_bytes, now_ns);
   }
@@ -253,8 +271,7 @@ bool fair_order::try_pass(fair_flow& flow, const fair_terms& terms, std::uint64_
                           std::uint64_t now_ns) noexcept {
   SLUICE_CHECK(!flow.in(), "who waits does not pass");
   take_terms(flow, terms);
-  const std::uint64_t open = std::max({ready_ns(flow), ops_.ready_ns(burst_ns_), bytes_.ready_ns(burst_ns_)});
-  if (open > now_ns) {
+  if (std::max(ready_ns(flow), common_ready_ns()) > now_ns) {
     return false;
   }
   level& own = levels_[flow.class_];

@@ -27,7 +27,7 @@ result<ref<request_queue>> request_queue::create(io_wq& workers, request_queue_o
                                                  std::unique_ptr<elevator> order) {
   constexpr std::uint32_t most = slot_counter::limit / 2;
   if (options.depth == 0 || options.depth > most || options.max_waiting == 0 || options.max_waiting > most ||
-      options.max_workers > most) {
+      options.max_workers > most || workers.full() != when_full::refuse) {
     return fail(EINVAL);
   }
   try {
@@ -53,7 +53,7 @@ request_queue::request_queue(io_wq& workers, const request_queue_options& option
       order_(std::move(order)),
       timer_(*this) {
   scoped_lock hold(lock_);
-  paired_ = order_->use() == io_cq_use::wanted;
+  adopt_order_locked();
   settle_locked();
 }
 
@@ -161,7 +161,9 @@ request_queue::entered request_queue::enter_locked(request& issue, io_context& c
 
 result<issued> request_queue::start(request& issue, io_context& context, steady_time began) noexcept {
   issue.left_at_start_ = issue.bytes_left_;
-  if (issue.request_ops_->try_run(issue) == attempt::done) {
+  // An elevator that counts decides again after each quantum: a longer request needs a worker.
+  const bool fits = issue.pair_ == nullptr || issue.bytes_left_ <= quantum_;
+  if (fits && issue.request_ops_->try_run(issue) == attempt::done) {
     count(inline_done_);
     count(bytes_, issue.left_at_start_ - issue.bytes_left_);
     if (!slots_.try_give()) {
@@ -278,7 +280,7 @@ void request_queue::disown(request& issue) noexcept {
 
 bool request_queue::collect_locked(request_fifo& go, const request* mine) noexcept {
   bool found = false;
-  if (queued_ == 0 || quiescers_ != 0) {
+  if (queued_ == 0 || quiescers_ != 0 || put_off_) {
     return found;
   }
   const steady_time now = now_locked();
@@ -286,11 +288,7 @@ bool request_queue::collect_locked(request_fifo& go, const request* mine) noexce
   while (queued_ != 0 && slots_.count() < depth && slots_.handed() < max_workers_) {
     const elevator_pick pick = order_->next_locked(now);
     if (pick.next == nullptr) {
-      if (pick.ask_again < asks_at_) {
-        asks_at_ = pick.ask_again;
-        timed_ = true;
-        timer_.arm(asks_at_);
-      }
+      arm_locked(pick.ask_again);
       break;
     }
     request& next = *pick.next;
@@ -311,7 +309,17 @@ bool request_queue::collect_locked(request_fifo& go, const request* mine) noexce
   return found;
 }
 
+// Looks again then, at the latest.
+void request_queue::arm_locked(steady_time at) noexcept {
+  if (at < asks_at_) {
+    asks_at_ = at;
+    timed_ = true;
+    timer_.arm(at);
+  }
+}
+
 io_cq* request_queue::gave_locked(request_fifo& go) noexcept {
+  put_off_ = false;  // a request has ended, so the io_wq may have room
   static_cast<void>(collect_locked(go));
   settle_locked();
   return removed_ && idle_locked() ? end_io_cqs_locked() : nullptr;
@@ -350,6 +358,16 @@ void request_queue::settle_locked() noexcept {
   }
 }
 
+void request_queue::adopt_order_locked() noexcept {
+  paired_ = order_->use() == io_cq_use::wanted;
+  order_->set_quantum_locked(quantum_);
+}
+
+// A stop and a freeze wait for what was accepted, and not for its limits.
+void request_queue::lift_limits_locked() noexcept {
+  order_->lift_limits_locked(stopped_ || freezers_ != 0, now_locked());
+}
+
 steady_time request_queue::now_locked() const noexcept {
   return paired_ ? clock_.now() : steady_time{};
 }
@@ -361,13 +379,41 @@ bool request_queue::idle_locked() const noexcept {
 void request_queue::launch(request_fifo& go) noexcept {
   while (request* next = go.pop()) {
     if (const result<void> sent = workers_.submit(static_cast<work&>(*next)); !sent) {
+      const bool over = sent.error() == error_of(ESHUTDOWN);
+      if (!over && put_off(*next)) {
+        continue;
+      }
       // Its submitter has gone: the refusal is its answer. The slot goes to the one behind it.
-      next->set_result(-sent.error().value());
+      next->set_result(over ? -ESHUTDOWN : -ENODEV);
       next->fate_ = fate::never_ran;
       const ref<request_queue> self = std::move(next->queue_);  // not the last: our caller has one
       answer(*next, slot::handed, go);
     }
   }
+}
+
+// The io_wq is full, or has no memory for the request's key. It waits again, and is as if it had never been let go. Returns false if
+// the queue was removed.
+bool request_queue::put_off(request& refused) noexcept {
+  constexpr std::chrono::milliseconds pause{1};
+  scoped_lock hold(lock_);
+  slots_.freeze_locked();
+  if (removed_) {
+    settle_locked();
+    return false;
+  }
+  const steady_time now = now_locked();
+  if (refused.pair_ != nullptr) {
+    order_->take_back_locked(refused, refused.pair_, now);
+  }
+  slots_.give_handed_locked();
+  refused.waits_since_ = now.time_since_epoch().count();
+  order_->insert_again_locked(refused, refused.pair_);
+  ++queued_;
+  put_off_ = true;
+  arm_locked(clock_.now() + pause);
+  settle_locked();
+  return true;
 }
 
 void request_queue::work_run(work& node, work_context& scope) noexcept {
@@ -404,10 +450,26 @@ request_queue::fate request_queue::run_quanta(request& mine, const work_context&
       return fate::interrupted;
     }
     SLUICE_CHECK(mine.bytes_left_ < left, "a run moves at least one byte of those that are left");
-    if (urgent != 0) {
+    if (urgent != 0 || !next_quantum(mine)) {
       return fate::again;
     }
   }
+}
+
+// A quantum is over and no request waits. Returns whether the request goes on; else it is put back.
+bool request_queue::next_quantum(request& mine) noexcept {
+  if (mine.pair_ == nullptr) {
+    return true;
+  }
+  scoped_lock hold(lock_);
+  const std::uint64_t moved = mine.left_at_start_ - mine.bytes_left_;
+  if (queued_ != 0 || quiescers_ != 0 || removed_ || !order_->goes_on_locked(mine, mine.pair_, moved, now_locked())) {
+    return false;
+  }
+  count(bytes_, moved);
+  mine.pair_->stats_.bytes += moved;
+  mine.left_at_start_ = mine.bytes_left_;
+  return true;
 }
 
 void request_queue::work_release(work& node) noexcept {

@@ -70,6 +70,11 @@ result<void> request_queue::stop(steady_time deadline) noexcept {
     scoped_lock hold(lock_);
     stopped_ = true;
     refuse_io_cqs_locked();
+    lift_limits_locked();
+  }
+  look_again();
+  {
+    scoped_lock hold(lock_);
     if (!wait_empty_locked(deadline)) {
       return fail(ETIMEDOUT);
     }
@@ -111,6 +116,11 @@ result<void> request_queue::freeze(steady_time deadline) noexcept {
   {
     scoped_lock hold(lock_);
     ++freezers_;
+    lift_limits_locked();
+  }
+  look_again();
+  {
+    scoped_lock hold(lock_);
     if (wait_idle_locked(deadline)) {
       return {};
     }
@@ -124,6 +134,7 @@ void request_queue::unfreeze() noexcept {
     scoped_lock hold(lock_);
     SLUICE_CHECK(freezers_ != 0, "unfreeze() without a freeze()");
     --freezers_;
+    lift_limits_locked();
     settle_locked();
   }
   let_held_go();
@@ -225,6 +236,7 @@ void request_queue::cap_timer::fire(wq_timer& timer) noexcept {
   {
     scoped_lock hold(mine.lock_);
     mine.asks_at_ = no_deadline;
+    mine.put_off_ = false;
   }
   mine.look_again();
 }
@@ -260,7 +272,8 @@ result<void> request_queue::set_elevator(std::unique_ptr<elevator> order, steady
       }
       std::swap(own_, own);
       order_.swap(order);
-      paired_ = order_->use() == io_cq_use::wanted;
+      adopt_order_locked();
+      lift_limits_locked();
     }
   }
   if (done || done.error() != error_of(ETIMEDOUT)) {

@@ -154,6 +154,10 @@ unsigned io_wq::max_workers(work_class cls) const noexcept {
   return core_->pool.growth.max(cls);
 }
 
+when_full io_wq::full() const noexcept {
+  return core_->pool.env.options.full;
+}
+
 result<void> io_wq::set_affinity(std::span<const unsigned> cpus) noexcept {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -78,8 +78,7 @@ void come_and_go(open_file& file, tally& sum, std::uint64_t owner, const std::at
 }
 
 TEST(StressFairElevator, AcceptedIsAnsweredOnceWhoeverComesAndGoes) {
-  const fair_options options{
-      .quantum = 1024, .limits = {.bytes_per_second = 256 << 20}, .burst = std::chrono::milliseconds(1)};
+  const fair_options options{.limits = {.bytes_per_second = 256 << 20}, .burst = std::chrono::milliseconds(1)};
   test::io_bench bench({.depth = 4, .max_waiting = 24, .quantum = 1024, .max_workers = 3}, 4,
                        make_fair_elevator(options));
   auto [target, device] = test::make_gated_device();

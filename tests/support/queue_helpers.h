@@ -2,7 +2,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <functional>
+#include <semaphore>
 #include <vector>
 
 #include "sluice/ioc/request_queue.h"
@@ -74,6 +77,31 @@ struct probe_request : sluice::request {
   sluice::parker sleeper;
 };
 
+// Time that the test moves; the manager looks when a timer that is first wakes it.
+struct moved_clock final : sluice::clock_seam {
+  sluice::steady_time now() noexcept override {
+    return sluice::steady_time(sluice::steady_time::duration(at.load(std::memory_order_seq_cst)));
+  }
+  void move(std::chrono::nanoseconds by) noexcept { at.fetch_add(by.count(), std::memory_order_seq_cst); }
+
+  std::atomic<std::int64_t> at{std::chrono::steady_clock::now().time_since_epoch().count()};
+};
+
+// Twice: the first may be fired by a turn of the manager that has read the time before the test moved it.
+inline void make_manager_look(sluice::io_wq& wq) {
+  struct poke : sluice::wq_timer {
+    explicit poke(sluice::io_wq& on)
+        : wq_timer(on, [](wq_timer& timer) noexcept { static_cast<poke&>(timer).over.release(); }) {}
+    std::binary_semaphore over{0};
+  };
+  for (int i = 0; i < 2; ++i) {
+    poke one(wq);
+    one.arm({});
+    one.over.acquire();
+    one.disarm_and_wait();
+  }
+}
+
 // What an elevator was told. Guarded by the queue's lock; read when the queue is idle.
 struct elevator_log {
   int asked = 0, picked = 0, served = 0, inserted = 0, inserted_again = 0, exits = 0;
@@ -124,6 +152,12 @@ class watching_elevator final : public sluice::elevator {
     --under_way_;
     ++log_.served;
     log_.bytes += bytes;
+  }
+  [[nodiscard]] bool goes_on_locked(sluice::request&, sluice::io_cq* pair, std::uint64_t bytes,
+                                    sluice::steady_time) noexcept override {
+    SLUICE_CHECK(pair != nullptr && under_way_ > 0, "what was let go goes on");
+    log_.bytes += bytes;
+    return true;
   }
   [[nodiscard]] bool empty_locked() const noexcept override { return fifo_.empty(); }
   std::size_t extract_owner_locked(std::uint64_t owner, sluice::request_fifo& into) noexcept override {

@@ -28,7 +28,9 @@ struct piece : request {
 class fair_elevator_bench {
  public:
   explicit fair_elevator_bench(const fair_options& options = {})
-      : order(make_fair_elevator(options)), pairs_({}, 1, make_fair_elevator(options)) {}
+      : order(make_fair_elevator(options)), pairs_({}, 1, make_fair_elevator(options)) {
+    order->set_quantum_locked(128 << 10);
+  }
   // A context and its pair.
   io_cq* context(std::uint32_t weight = io_context::default_weight, ioprio prio = {}, io_limits limits = {}) {
     const ref<io_context> made = tasks_.emplace_back().get_task_io_context(task_side::current).value();
@@ -144,7 +146,7 @@ TEST(FairElevator, TakesTheClassFromTheContext) {
 // A large request gives way after each quantum, and is the next of its own flow.
 TEST(FairElevator, AQuantumIsATurn) {
   constexpr std::uint64_t quantum = 128 << 10;
-  fair_elevator_bench bench({.op_cost_ns = 1, .quantum = quantum});
+  fair_elevator_bench bench({.op_cost_ns = 1});
   io_cq* large = bench.context();
   io_cq* small = bench.context();
   piece& first = bench.insert(large, 4 * quantum);

@@ -289,6 +289,25 @@ TEST(FairOrder, WhatWasMovedBeyondTheChargeIsSettledWithTheNext) {
   clear(bench, flows);
 }
 
+// A request moved all of itself at once while no other flow waited.
+TEST(FairOrder, WhatWasMovedWhileNoFlowWaitedCostsNothingLater) {
+  fair_bench bench({.op_cost_ns = 100, .mib_cost_ns = 1 << 20});
+  std::deque<sent_flow> flows;
+  sent_flow& alone = flow_of(flows, {}, 900);
+  sent_flow& other = flow_of(flows, {}, 900);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(bench.order.try_pass(alone, alone.terms, 900, bench.now_ns));
+    bench.order.settle(alone, 900, 1 << 20, bench.now_ns);
+  }
+  bench.add(alone, fair_bench::for_ever);
+  bench.add(other, fair_bench::for_ever);
+  for (int i = 0; i < 1'000; ++i) {
+    bench.pick();
+  }
+  EXPECT_NEAR(static_cast<double>(alone.pieces), 500, 2);
+  clear(bench, flows);
+}
+
 // Tags do not overflow in years: the finest weight at the dearest cost moves virtual time by 2^50 a second of work.
 TEST(FairOrder, VirtualTimeGoesOnAcrossTheEndOfAWord) {
   constexpr std::uint64_t near_end = std::numeric_limits<std::uint64_t>::max() - (1ULL << 40U);
@@ -333,7 +352,7 @@ TEST(FairOrder, WhoPassesDoesNotMakeTheWaitingLate) {
 
 // Who went and found no worker stands where it stood: charged twice, a light flow would stand behind the heavy ones.
 TEST(FairOrder, WhatIsTakenBackWasNeverServed) {
-  fair_bench bench({.quantum = 1 << 20, .limits = {.iops = 1'000'000}});
+  fair_bench bench({.limits = {.iops = 1'000'000}});
   std::deque<sent_flow> flows;
   sent_flow& light = flow_of(flows, {.limits = {.iops = 10, .bytes_per_second = 1 << 20}}, 3 << 18);
   for (int i = 0; i < 64; ++i) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "sluice/ioc/fair.h"
+
 #include "support/queue_helpers.h"
 
 namespace request_queue_flow_test {
@@ -178,26 +180,8 @@ TEST(RequestQueueFlow, WithoutAWorkerItIsServedAndInserted) {
   EXPECT_EQ(log.served, 3);
 }
 
-// Time that the test moves; the manager looks when a timer that is first wakes it.
-struct test_clock final : clock_seam {
-  steady_time now() noexcept override { return steady_time(steady_time::duration(at.load(std::memory_order_seq_cst))); }
-  std::atomic<std::int64_t> at{std::chrono::steady_clock::now().time_since_epoch().count()};
-};
-
-void make_manager_look(io_wq& wq) {
-  struct poke : wq_timer {
-    explicit poke(io_wq& on)
-        : wq_timer(on, [](wq_timer& timer) noexcept { static_cast<poke&>(timer).over.release(); }) {}
-    std::binary_semaphore over{0};
-  };
-  poke first(wq);
-  first.arm({});
-  first.over.acquire();
-  first.disarm_and_wait();
-}
-
 TEST(RequestQueueFlow, ACapsTimeComesWithoutAnybodysHelp) {
-  test_clock clock;
+  test::moved_clock clock;
   const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .clock = &clock}).value();
   test::elevator_log log;
   auto made = std::make_unique<test::watching_elevator>(log);
@@ -211,11 +195,11 @@ TEST(RequestQueueFlow, ACapsTimeComesWithoutAnybodysHelp) {
   for (probe_request& each : capped) {
     EXPECT_EQ(queue->submit(each, *context).value(), issued::queued);
   }
-  make_manager_look(*wq);
+  test::make_manager_look(*wq);
   EXPECT_EQ(queue->stats().waiting, 3U);
   EXPECT_EQ(capped[0].runs.load(std::memory_order_seq_cst), 0);
   clock.at.fetch_add(std::chrono::nanoseconds(hours(1)).count(), std::memory_order_seq_cst);
-  make_manager_look(*wq);
+  test::make_manager_look(*wq);
   for (probe_request& each : capped) {
     EXPECT_EQ(each.wait(), 2);
   }
@@ -245,7 +229,7 @@ TEST(RequestQueueFlow, CappedRequestsGoWhenTheMachinesClockSaysSo) {
 }
 
 TEST(RequestQueueFlow, AQueueMayGoWithItsTimerArmed) {
-  test_clock clock;
+  test::moved_clock clock;
   const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .clock = &clock}).value();
   test::elevator_log log;
   auto made = std::make_unique<test::watching_elevator>(log);
@@ -260,7 +244,7 @@ TEST(RequestQueueFlow, AQueueMayGoWithItsTimerArmed) {
   EXPECT_EQ(queue->remove().cancelled, 1U);
   queue.reset();
   clock.at.fetch_add(std::chrono::nanoseconds(hours(2)).count(), std::memory_order_seq_cst);
-  make_manager_look(*wq);
+  test::make_manager_look(*wq);
   static_cast<void>(wq->stop(stop_policy::run_queued));
 }
 
@@ -296,6 +280,47 @@ TEST(RequestQueueFlow, EachContextsUseIsCounted) {
   const request_queue_stats all = bench.queue->stats();
   EXPECT_EQ(all.bytes, 267U);
   EXPECT_EQ(all.inline_done, 1U);
+}
+
+struct no_op : work {
+  no_op() : work(ops) {}
+  static void run(work& /*w*/, work_context& /*ctx*/) noexcept {}
+  static void release(work& w) noexcept { static_cast<no_op&>(w).over.release(); }
+  static constexpr work_ops ops{run, release};
+
+  std::binary_semaphore over{0};
+};
+
+// O5: the io_wq is full of others' works. What waits here is sent again when there is room, and never answered with the refusal.
+TEST(RequestQueueFlow, ARequestThatTheWqRefusesWaitsOn) {
+  for (const bool fair : {false, true}) {
+    const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .queue_limit = 1}).value();
+    task self;
+    const ref<io_context> context = self.get_task_io_context(task_side::current).value();
+    const ref<request_queue> queue =
+        request_queue::create(*wq, {.depth = 1}, fair ? make_fair_elevator() : nullptr).value();
+    test::barrier_gate gate;
+    gate.shut();
+    probe_request first(&gate), second, third;
+    ASSERT_EQ(queue->submit(first, *context).value(), issued::queued);
+    gate.await_arrivals(1);
+    ASSERT_EQ(queue->submit(second, *context).value(), issued::queued);
+    ASSERT_EQ(queue->submit(third, *context).value(), issued::queued);
+    no_op filler;
+    ASSERT_TRUE(wq->submit(filler)) << "the one place of the wq, while its one worker runs the first";
+    gate.open();
+    EXPECT_EQ(first.wait(), 2);
+    filler.over.acquire();
+    EXPECT_EQ(second.wait(), 2);
+    EXPECT_EQ(third.wait(), 2);
+    EXPECT_TRUE(queue->stop());
+    EXPECT_TRUE(wq->stop(stop_policy::run_queued).finished);
+  }
+}
+
+TEST(RequestQueueFlow, AWqThatWaitsWhenItIsFullIsRefused) {
+  const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .full = when_full::wait}).value();
+  EXPECT_EQ(request_queue::create(*wq).error(), error_of(EINVAL));
 }
 
 }  // namespace

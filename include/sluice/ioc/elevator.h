@@ -5,7 +5,7 @@
 // after it:
 //
 //   insert ─→ waits ─→ next_locked ─→ under way ─→ served ─→ over
-//     │                                  ↑             └───→ insert_again (its quantum is over) ─→ waits
+//     │                                 ↑  ↑ └goes_on┘ └───→ insert_again (its quantum is over) ─→ waits
 //     └─ may_go_locked: yes ─────────────┘             └───→ insert (tried inside submit, would block, no worker for it;
 //                                                               taken back instead of served if it moved nothing)
 //
@@ -13,6 +13,8 @@
 // |-----------|---------------|------------------------------|---------------------------------|
 // | unused    | null          | never called                 | a time that means nothing       |
 // | wanted    | never null    | as above                     | the queue's clock               |
+//
+// goes_on_locked is called where may_go_locked is.
 //
 // All functions with `_locked` are called with the queue's lock held and must not call out of the elevator.
 //
@@ -98,8 +100,19 @@ class elevator {
   // whose queue was quiesced before it ran). For one that was done inside submit, `now` is when it was let go.
   virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                              steady_time /*now*/) noexcept {}
-  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked follows,
-  // unless the request is refused.
+  // The quantum of what was let go is over, there is more to do, and no request waits. true: it counts as served with `bytes`, and
+  // is let go again for its next quantum. false: nothing has changed; served_locked and insert_again_locked follow.
+  [[nodiscard]] virtual bool goes_on_locked(request& /*going*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
+                                            steady_time /*now*/) noexcept {
+    return true;
+  }
+  // How many bytes a request that was let go moves before it is served or goes on; the queue's, told before anything else.
+  virtual void set_quantum_locked(std::uint64_t /*bytes*/) noexcept {}
+  // Whether requests go as if there were no limits: from when the queue is frozen or stopped, since that waits for what was
+  // accepted, until it is open again.
+  virtual void lift_limits_locked(bool /*lifted*/, steady_time /*now*/) noexcept {}
+  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked or
+  // insert_again_locked follows, unless the request is refused.
   virtual void take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
     served_locked(untouched, pair, 0, now);
   }

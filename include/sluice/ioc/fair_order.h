@@ -39,7 +39,6 @@ namespace sluice {
 struct fair_options {
   std::uint32_t op_cost_ns = 10'000;
   std::uint32_t mib_cost_ns = 250'000;
-  std::uint64_t quantum = 128 << 10;                               // bytes that go at once: as the queue's
   std::uint32_t be_after = 16;                                     // BE waits while at most so many others go
   std::uint32_t idle_after = 128;                                  // the same for IDLE
   io_limits limits{};                                              // of all flows together
@@ -113,8 +112,20 @@ class fair_order {
   enum class more : bool { no, yes };
   void serve(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes, more rest, std::uint64_t now_ns) noexcept;
 
-  // What it was served with moved more or less than that: counts with what it sends next. More also counts for limits; less
-  // does not, they are of what was let go.
+  // A flow that was served and has not stopped since sends its next piece while no flow is in: true if its limits let it; it is
+  // served then. Service that no other flow waited for costs nothing later: the time of its class goes on with the flow.
+  [[nodiscard]] bool go_on(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes,
+                           std::uint64_t now_ns) noexcept {
+    return try_pass(flow, terms, bytes, now_ns);
+  }
+
+  // Limits count what goes and hold back nothing, until they are put back.
+  void lift_limits(bool lifted) noexcept { lifted_ = lifted; }
+  // Takes a capped flow out, for the caller to wake it; null if there is none.
+  [[nodiscard]] fair_flow* take_capped() noexcept;
+
+  // What it was served with moved more or less than that: counts with what it sends next. More counts for limits too, and costs
+  // nothing where no flow waited for it. Less does not count for limits: they are of what was let go.
   void settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64_t moved_bytes, std::uint64_t now_ns) noexcept;
 
   // What it was served with, of this size, did not go after all: as if it had not been served.
@@ -144,6 +155,10 @@ class fair_order {
   void take_terms(fair_flow& flow, const fair_terms& terms) noexcept;
   void file(fair_flow& flow, std::uint64_t now_ns, std::uint64_t standing) noexcept;
   void take_out(fair_flow& flow) noexcept;
+  // No flow waits that could go.
+  [[nodiscard]] bool nothing_ready() const noexcept;
+  // When the gates of all flows together are open.
+  [[nodiscard]] std::uint64_t common_ready_ns() const noexcept;
   // Moves the flow's tag and the gates on.
   void charge(fair_flow& flow, std::uint64_t bytes, std::uint64_t now_ns) noexcept;
   [[nodiscard]] std::uint64_t ready_ns(const fair_flow& flow) const noexcept;
@@ -157,6 +172,7 @@ class fair_order {
   std::uint64_t turns_ = 0;
   rate_gate ops_;
   rate_gate bytes_;
+  bool lifted_ = false;
 };
 
 }  // namespace sluice

@@ -9,9 +9,10 @@
 // A request that waited goes straight to the io_wq when its turn comes: whoever finishes a request must not be held up
 // by the next one.
 //
-// Quanta: a worker moves at most `quantum` bytes of a read or write at a time. If nobody waits then it goes on at once,
-// else the request goes back into the elevator, whatever elevator that is, and the slot to whoever is next: a small
-// request waits for a quantum of a large one, not for all of it. Requests with a key keep their order per quantum only:
+// Quanta: a worker moves at most `quantum` bytes of a read or write at a time. If no request waits then, and the elevator's limits
+// let it, it goes on at once. Else the request goes back into the elevator, whatever elevator that is, and the slot to the next: a
+// small request waits for a quantum of a large one, not for all of it. Under an elevator that keeps pairs a request longer than a
+// quantum is not tried inside submit. Requests with a key keep their order per quantum only:
 // between two quanta of one write another write of the same key may run.
 //
 // Whatever the elevator, a request without a key waits in the io_wq by its context's class of ioprio (work.h).
@@ -44,6 +45,7 @@
 //                 complete; and every completion to whoever returns from the wait for it.
 // Errors:         of submit: EAGAIN max_waiting reached; ESHUTDOWN stopped, or the context has exited; ENODEV removed;
 //                 ENOMEM no io_cq; what io_wq::submit says. The request stays the caller's and complete() is not called.
+//                 A request that waits is not answered with EAGAIN or ENOMEM of the io_wq: it is sent again.
 // Limits:         depth requests at once, max_waiting behind them, and those that wait for their next quantum.
 // Cost:           inline: two compare-exchanges, two counts and the attempt; no lock, no allocation. With an elevator
 //                 that wants io_cqs: two holds of the lock instead, and a look at the clock. Punted: another exchange,
@@ -110,7 +112,7 @@ struct removal_report {
 class request_queue : public kref<request_queue>,
                       public request_queue_links<io_cq, io_context, request_queue, os_sync> {
  public:
-  // Errors: EINVAL a limit of 0 or above slot_counter::limit / 2; ENOMEM.
+  // Errors: EINVAL a limit of 0 or above slot_counter::limit / 2, or an io_wq that waits when it is full; ENOMEM.
   [[nodiscard]] static result<ref<request_queue>> create(io_wq& workers, request_queue_options options = {},
                                                          std::unique_ptr<elevator> order = nullptr);
 
@@ -128,7 +130,7 @@ class request_queue : public kref<request_queue>,
 
   // Waits for a moment at which nothing is under way or waiting. Errors: ETIMEDOUT.
   [[nodiscard]] result<void> drain(steady_time deadline = no_deadline) noexcept;
-  // Refuses from now on, waits for all that was accepted, then ends the io_cqs. Errors: ETIMEDOUT: still refuses;
+  // Refuses from now on, waits for all that was accepted (and not for its limits), then ends the io_cqs. Errors: ETIMEDOUT: still refuses;
   // call it again.
   [[nodiscard]] result<void> stop(steady_time deadline = no_deadline) noexcept;
 
@@ -139,7 +141,7 @@ class request_queue : public kref<request_queue>,
   void unquiesce() noexcept;
 
   // At its return all that was accepted before it is over; what is submitted meanwhile is held aside, in order, within
-  // max_waiting. Nests. Errors: ETIMEDOUT: undone.
+  // max_waiting. Does not wait for limits, which hold again after unfreeze(). Nests. Errors: ETIMEDOUT: undone.
   [[nodiscard]] result<void> freeze(steady_time deadline = no_deadline) noexcept;
   void unfreeze() noexcept;
 
@@ -229,8 +231,11 @@ class request_queue : public kref<request_queue>,
   void answer(request& over, slot held, request_fifo& go) noexcept;
   // Ends those that were taken out of the elevator, and hold slots, with an error.
   void answer_all(request_fifo& taken, int error) noexcept;
-  // Sends requests that are handed to the io_wq; those that it refuses end here, and others take their slots.
+  // Sends requests that are handed to the io_wq. One that it refuses for a moment waits again; if the io_wq has stopped, the refusal
+  // is its answer, and others take its slot.
   void launch(request_fifo& go) noexcept;
+  [[nodiscard]] bool put_off(request& refused) noexcept;
+  void arm_locked(steady_time at) noexcept SLUICE_REQUIRES(lock_);
 
   // Lets go whom slots, workers and the elevator allow; they are handed, but for `mine`. Returns whether that is one.
   bool collect_locked(request_fifo& go, const request* mine = nullptr) noexcept SLUICE_REQUIRES(lock_);
@@ -238,6 +243,9 @@ class request_queue : public kref<request_queue>,
   [[nodiscard]] io_cq* gave_locked(request_fifo& go) noexcept SLUICE_REQUIRES(lock_);
   void insert_locked(request& waiting, steady_time now) noexcept SLUICE_REQUIRES(lock_);
   void served_locked(request& over, steady_time now) noexcept SLUICE_REQUIRES(lock_);
+  [[nodiscard]] bool next_quantum(request& mine) noexcept SLUICE_EXCLUDES(lock_);
+  void adopt_order_locked() noexcept SLUICE_REQUIRES(lock_);
+  void lift_limits_locked() noexcept SLUICE_REQUIRES(lock_);
   // Lets the lock-free path in again if nothing needs the lock; tells workers, and who waits, what has changed.
   void settle_locked() noexcept SLUICE_REQUIRES(lock_);
   // The elevator's time.
@@ -297,6 +305,7 @@ class request_queue : public kref<request_queue>,
   request_fifo held_ SLUICE_GUARDED_BY(lock_);                  // came while frozen
   steady_time asks_at_ SLUICE_GUARDED_BY(lock_) = no_deadline;  // the timer is armed for
   bool timed_ SLUICE_GUARDED_BY(lock_) = false;                 // the timer was armed once
+  bool put_off_ SLUICE_GUARDED_BY(lock_) = false;  // the io_wq was full; until the timer, or a request's end
   std::uint64_t cut_ SLUICE_GUARDED_BY(lock_) = 0;
   removal_report removal_ SLUICE_GUARDED_BY(lock_);
   own_pair own_ SLUICE_GUARDED_BY(lock_);

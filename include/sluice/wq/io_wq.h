@@ -228,6 +228,7 @@ class io_wq : public kref<io_wq> {
   // Sets the limit, at least 1. Returns the old one. Lowered: surplus workers leave once they are done with their work.
   unsigned set_max_workers(work_class cls, unsigned max) noexcept;
   [[nodiscard]] unsigned max_workers(work_class cls) const noexcept;
+  [[nodiscard]] when_full full() const noexcept;
 
   // Moves the workers, those there are and those to come, to these CPUs. By default they inherit the creator's, and keep
   // to their NUMA node's among them. Errors: EINVAL none of them exists or may be used; what sched_setaffinity(2) says.
