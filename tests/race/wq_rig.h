@@ -177,6 +177,43 @@ struct race_threads final : sluice::thread_seam {
   race::sync::atomic<std::uint32_t> ready{0};
 };
 
+// What a thread wears is its fiber's I/O priority, and nothing else; once `fails` is set no thread can change it.
+struct race_identities final : sluice::identity_calls {
+  int getresuid(uid_t*, uid_t*, uid_t*) noexcept override { return -1; }
+  int getresgid(gid_t*, gid_t*, gid_t*) noexcept override { return -1; }
+  uid_t fsuid() noexcept override { return 0; }
+  gid_t fsgid() noexcept override { return 0; }
+  int getgroups(int, gid_t*) noexcept override { return -1; }
+  int capget(sluice::capability_sets*) noexcept override { return -1; }
+  int setgroups(std::size_t, const gid_t*) noexcept override { return -1; }
+  int setresgid(gid_t, gid_t, gid_t) noexcept override { return -1; }
+  int setresuid(uid_t, uid_t, uid_t) noexcept override { return -1; }
+  int capset(const sluice::capability_sets&) noexcept override { return -1; }
+  int unshare(int) noexcept override { return -1; }
+  int shares_fs() noexcept override { return -1; }
+  int fchdir(int) noexcept override { return -1; }
+  mode_t umask(mode_t mask) noexcept override { return mask; }
+  int statx(int, struct ::statx*) noexcept override { return -1; }
+  int ioprio_get() noexcept override { return mine(); }
+  int ioprio_set(std::uint16_t raw) noexcept override {
+    race::sync::relax();  // others may run meanwhile
+    if (fails) {
+      errno = EPERM;
+      return -1;
+    }
+    mine() = raw;
+    return 0;
+  }
+  int open(const char*, int) noexcept override { return -1; }
+  ssize_t read(int, void*, std::size_t) noexcept override { return -1; }
+  ssize_t write(int, const void*, std::size_t) noexcept override { return -1; }
+
+  std::uint16_t& mine() noexcept { return priority[race::detail::engine::active()->self_index()]; }
+
+  std::array<std::uint16_t, 8> priority{};
+  bool fails = false;
+};
+
 struct wq_rig;
 
 // A work that notes what happened to it.
@@ -293,6 +330,7 @@ struct wq_rig {
   race_clock clock;
   race_interrupts interrupts;
   race_threads threads;
+  race_identities identities;
   std::shared_ptr<race_domain> domain;
   std::array<race_job, 6> jobs;
   std::vector<int> log;
@@ -302,6 +340,7 @@ struct wq_rig {
     how.clock = &clock;
     how.threads = &threads;
     how.interrupts = &interrupts;
+    how.identities = &identities;
     return how;
   }
   static const sluice::detail::topology& nodes_of(const char* nodes) {
