@@ -169,7 +169,8 @@ bool fair_elevator::may_go_locked(request& coming, io_cq* pair, steady_time now)
 bool fair_elevator::goes_on_locked(request& going, io_cq* pair, std::uint64_t bytes, steady_time now) noexcept {
   now_ns_ = ns_of(now);
   auto& flow = static_cast<fair_pair&>(*pair);
-  if (!order_.go_on(flow, flow.terms(), piece_of(going.bytes_left()), now_ns_)) {
+  // No flow waits, so the time of its class goes along with this one: what it takes alone costs it nothing later.
+  if (!order_.try_pass(flow, flow.terms(), piece_of(going.bytes_left()), now_ns_)) {
     return false;
   }
   settle(flow, going, bytes);

@@ -71,7 +71,7 @@ TEST(EntrySupply, AddsAllOfAnother) {
   EXPECT_EQ(some.size(), 0U);
 }
 
-// Entries outlive their supply, and it the ones that were given back before.
+// A block lives as long as its last entry: after the supply, and after entries that were given back earlier.
 TEST(EntrySupply, EndsBeforeItsEntries) {
   std::vector<entry*> kept;
   {

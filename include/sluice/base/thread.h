@@ -26,7 +26,7 @@ class named_thread {
   named_thread& operator=(named_thread&& other) noexcept;
   ~named_thread() { join(); }
 
-  // Starts a thread with a stack of so many bytes (0: the system's usual size). Requires: name has at most 15 bytes (the kernel's
+  // Starts a thread. stack: its bytes; 0 stands for the system's usual size. Requires: name has at most 15 bytes (the kernel's
   // limit); the body does not throw.
   [[nodiscard]] static result<named_thread> start(std::string_view name, std::move_only_function<void()> body,
                                                   std::size_t stack);

@@ -172,8 +172,7 @@ class file_device final : public device {
   file_seam& system_;
   clock_seam& clock_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
-  std::atomic<std::uint32_t> without_dsync_{
-      0};  // writes with fua that are made without RWF_DSYNC; then it is tried again
+  std::atomic<std::uint32_t> without_dsync_{0};  // writes with fua until RWF_DSYNC is tried again
   direction reads_;
   direction writes_;
 };

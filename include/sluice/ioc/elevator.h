@@ -106,7 +106,7 @@ class elevator {
                                             steady_time /*now*/) noexcept {
     return true;
   }
-  // How many bytes a request that was let go moves before it is served or goes on; the queue's, told before anything else.
+  // The queue's quantum: the most bytes that a request moves between being let go and being served. Called before all others.
   virtual void set_quantum_locked(std::uint64_t /*bytes*/) noexcept {}
   // Whether requests go as if there were no limits: from when the queue is frozen or stopped, since that waits for what was
   // accepted, until it is open again.

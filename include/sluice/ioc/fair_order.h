@@ -112,13 +112,6 @@ class fair_order {
   enum class more : bool { no, yes };
   void serve(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes, more rest, std::uint64_t now_ns) noexcept;
 
-  // A flow that was served and has not stopped since sends its next piece while no flow is in: true if its limits let it; it is
-  // served then. Service that no other flow waited for costs nothing later: the time of its class goes on with the flow.
-  [[nodiscard]] bool go_on(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes,
-                           std::uint64_t now_ns) noexcept {
-    return try_pass(flow, terms, bytes, now_ns);
-  }
-
   // Limits count what goes and hold back nothing, until they are put back.
   void lift_limits(bool lifted) noexcept { lifted_ = lifted; }
   // Takes a capped flow out, for the caller to wake it; null if there is none.
