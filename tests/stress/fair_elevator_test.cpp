@@ -8,6 +8,7 @@
 #include "sluice/ioc/fair.h"
 
 #include "support/io_helpers.h"
+#include "support/joined_threads.h"
 #include "support/stress.h"
 
 namespace fair_elevator_test {
@@ -85,11 +86,11 @@ TEST(StressFairElevator, AcceptedIsAnsweredOnceWhoeverComesAndGoes) {
   const ref<open_file> file = open_file::open(target, bench.queue, access_mode::read_write).value();
   tally sum;
   std::atomic<bool> over{false};
-  std::vector<std::thread> crowd;
+  test::joined_threads crowd(over);
   for (std::uint64_t owner = 1; owner <= 3; ++owner) {
-    crowd.emplace_back([&, owner] { come_and_go(*file, sum, owner, over); });
+    crowd.start([&, owner] { come_and_go(*file, sum, owner, over); });
   }
-  crowd.emplace_back([&] {
+  crowd.start([&] {
     for (std::uint64_t owner = 1; !over.load(std::memory_order_seq_cst); owner = owner % 3 + 1) {
       static_cast<void>(bench.queue->cancel_owner(owner));
       static_cast<void>(bench.queue->drain(clock_seam::real().now() + std::chrono::milliseconds(1)));
@@ -100,10 +101,7 @@ TEST(StressFairElevator, AcceptedIsAnsweredOnceWhoeverComesAndGoes) {
     device->inline_bytes.store(bytes, std::memory_order_seq_cst);
     std::this_thread::yield();
   }
-  over.store(true, std::memory_order_seq_cst);
-  for (std::thread& each : crowd) {
-    each.join();
-  }
+  crowd.stop_and_join();
   EXPECT_TRUE(bench.queue->stop().has_value());
   EXPECT_EQ(sum.accepted.load(std::memory_order_relaxed),
             sum.answered.load(std::memory_order_relaxed) + sum.cancelled.load(std::memory_order_relaxed));

@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "support/io_helpers.h"
+#include "support/joined_threads.h"
 #include "support/stress.h"
 
 namespace file_table_test {
@@ -42,7 +43,6 @@ struct number_bench : test::io_bench {
       ASSERT_TRUE(table.close(0).has_value());
       closed.store(nth, std::memory_order_seq_cst);
     }
-    over.store(true, std::memory_order_seq_cst);
   }
 
   void look_up() {
@@ -88,14 +88,12 @@ struct number_bench : test::io_bench {
 
 TEST(StressFileTable, ANumberGivenToFileAfterFile) {
   number_bench bench;
-  std::vector<std::thread> crowd;
+  test::joined_threads crowd(bench.over);
   for (int i = 0; i < 3; ++i) {
-    crowd.emplace_back([&] { bench.look_up(); });
+    crowd.start([&] { bench.look_up(); });
   }
   bench.open_and_close();
-  for (std::thread& each : crowd) {
-    each.join();
-  }
+  crowd.stop_and_join();
   ASSERT_TRUE(bench.queue->drain().has_value());
   for (const test::gated_device* each : bench.inside) {
     EXPECT_EQ(each->opened.load(std::memory_order_seq_cst), each->released.load(std::memory_order_seq_cst));

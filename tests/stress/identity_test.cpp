@@ -17,6 +17,7 @@
 
 #include "support/identity_helpers.h"
 #include "support/identity_people.h"
+#include "support/joined_threads.h"
 #include "support/stress.h"
 
 namespace sluice {
@@ -65,7 +66,8 @@ TEST(IdentityStress, I1_I2_I5_SixteenIdentitiesOnFourThreads) {
   for (unsigned i = 0; i < workers; ++i) {
     threads.emplace_back(worker, i);
   }
-  std::thread watcher([&] {
+  test::joined_threads watcher(over);
+  watcher.start([&] {
     while (ready.load(std::memory_order_acquire) < workers) {
       std::this_thread::yield();
     }
@@ -76,8 +78,7 @@ TEST(IdentityStress, I1_I2_I5_SixteenIdentitiesOnFourThreads) {
   for (std::thread& each : threads) {
     each.join();
   }
-  over.store(true, std::memory_order_relaxed);
-  watcher.join();
+  watcher.stop_and_join();
   EXPECT_EQ(test::thread_facts(), before);
   EXPECT_GT(works.load(std::memory_order_relaxed), 0U);
   for (const person& each : people) {
