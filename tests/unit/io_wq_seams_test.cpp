@@ -216,6 +216,9 @@ TEST(IoWqSeams, ADeadlineIsMetWhileTheRescuerRunsAWorkThatBlocks) {
     EXPECT_TRUE(late.was_cancelled());
   }
   EXPECT_EQ(blocks.releases(), 0);
+  EXPECT_TRUE(comes_true([&] {
+    return wq->stop(stop_policy::run_queued, std::chrono::steady_clock::now() + 1ms).in_callbacks == 0;
+  })) << "a deadline that was met is no callback any more";
   if (!go.try_wait()) {
     go.count_down();
   }

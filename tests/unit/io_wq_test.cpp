@@ -2,6 +2,7 @@
 // Method: works that wait on latches which the test opens, so that each state is reached for certain; no sleeping.
 #include "sluice/wq/io_wq.h"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -31,6 +32,15 @@ using test::make_wq;
 using test::probe;
 
 // W1 W7: run once, release once, and the counters agree at the end.
+TEST(IoWq, WithoutOptionsItHasFourBoundWorkersForEachCpu) {
+  cpu_set_t mine;
+  CPU_ZERO(&mine);
+  ASSERT_EQ(::sched_getaffinity(0, sizeof mine, &mine), 0);
+  const auto wq = io_wq::create({}).value();
+  EXPECT_EQ(wq->max_workers(work_class::bound), 4U * static_cast<unsigned>(CPU_COUNT(&mine)));
+  EXPECT_EQ(wq->max_workers(work_class::unbound), 512U);
+}
+
 TEST(IoWq, RunsThenReleasesOnce) {
   const auto wq = make_wq();
   std::vector<std::unique_ptr<probe>> all;
