@@ -239,6 +239,8 @@ report run_fair() {
   light_beside_large(out);
   shares(out);
   weights(out);
+  fair_first(out);
+  fair_caps(out);
   fair_costs(out);
   fair_isolation(out);
   return out;

@@ -1,22 +1,14 @@
 #include "fair_load.h"
 
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <ctime>
 #include <deque>
-#include <memory>
 #include <numeric>
 #include <thread>
 
-#include "sluice/base/check.h"
 #include "sluice/base/park.h"
-#include "sluice/ioc/fair.h"
 #include "sluice/ioc/request_queue.h"
 #include "sluice/ioc/task.h"
-#include "sluice/wq/blocking_region.h"
 #include "sluice/wq/io_wq.h"
 
 #include "harness.h"
@@ -24,52 +16,10 @@
 namespace bench {
 namespace {
 
-using clock = std::chrono::steady_clock;
-using std::chrono::nanoseconds;
+using clock = device_clock;
 
 constexpr std::chrono::milliseconds settling{40};
 constexpr std::uint64_t heavy_owner = 1;
-
-// To the microsecond, as far as the machine has a core to spare then.
-void sleep_until(clock::time_point end) noexcept {
-  static thread_local const int slack = ::prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-  keep(slack);
-  const nanoseconds since = end.time_since_epoch();
-  const auto whole = std::chrono::duration_cast<std::chrono::seconds>(since);
-  const timespec at{.tv_sec = whole.count(), .tv_nsec = (since - whole).count()};
-  while (::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, nullptr) == EINTR) {
-  }
-}
-
-// A request to the device.
-struct device_request : sluice::request {
-  device_request(const sluice::request_ops& how, std::uint64_t size, std::atomic<std::uint64_t>& sum)
-      : ops(how), bytes(size), moved(sum) {}
-
-  static sluice::attempt try_run(sluice::request& /*base*/) noexcept { return sluice::attempt::would_block; }
-  static void run(sluice::request& base, std::uint64_t budget, sluice::cancel_probe /*probe*/) noexcept {
-    auto& mine = static_cast<device_request&>(base);
-    const std::uint64_t piece = std::min(budget, mine.bytes_left());
-    {
-      const clock::time_point end = clock::now() + service_time(piece);
-      const sluice::blocking_region region;
-      sleep_until(end);
-    }
-    mine.moved.fetch_add(piece, std::memory_order_relaxed);  // a figure
-    mine.set_bytes_left(mine.bytes_left() - piece);
-    mine.set_result(static_cast<std::int64_t>(mine.bytes - mine.bytes_left()));
-  }
-  void submit(sluice::request_queue& queue, sluice::io_context& context) {
-    set_request_ops(ops);
-    set_bytes_left(bytes);
-    SLUICE_CHECK(queue.submit(*this, context).has_value(), "the queue takes all that its clients have");
-  }
-
-  const sluice::request_ops& ops;
-  const std::uint64_t bytes;
-  // Counted by pieces: large requests of one client end together, half a second after the last ones did.
-  std::atomic<std::uint64_t>& moved;
-};
 
 struct scene;
 
@@ -105,24 +55,8 @@ struct light_request : device_request {
   sluice::parker over;
 };
 
-sluice::ref<sluice::io_wq> make_pool() {
-  return sluice::io_wq::create({.max_bound = device_depth, .max_unbound = 1, .name = "fair"}).value();
-}
-
-sluice::ref<sluice::request_queue> make_queue(sluice::io_wq& pool, ordering order) {
-  // The costs are the device's own.
-  const sluice::fair_options costs{.op_cost_ns = 100'000, .mib_cost_ns = 1'000'000};
-  return sluice::request_queue::create(
-             pool,
-             {.depth = device_depth,
-              .quantum = order == ordering::none_uncut ? 0 : fair_quantum,
-              .max_workers = device_depth},
-             order == ordering::fair ? sluice::make_fair_elevator(costs) : sluice::make_none_elevator())
-      .value();
-}
-
 struct scene {
-  explicit scene(const load& what) : pool(make_pool()), queue(make_queue(*pool, what.order)) {
+  explicit scene(const load& what) : pool(make_device_pool()), queue(make_device_queue(*pool, what.order)) {
     for (const heavy_client& each : what.heavy) {
       heavy& made = heavies.emplace_back();
       made.context = made.self.get_task_io_context(sluice::task_side::current).value();
@@ -137,13 +71,7 @@ struct scene {
   }
   ~scene() {
     stopping.store(true, std::memory_order_seq_cst);
-    // Who comes again at this moment is waiting at the next.
-    while (!queue->drain(clock::now() + std::chrono::milliseconds(1))) {
-      queue->cancel_owner(heavy_owner);
-    }
-    static_cast<void>(queue->stop());
-    queue.reset();
-    static_cast<void>(pool->stop(sluice::stop_policy::run_queued));
+    end_device(queue, *pool, heavy_owner);
   }
   scene(const scene&) = delete;
   scene& operator=(const scene&) = delete;

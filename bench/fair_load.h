@@ -1,8 +1,4 @@
-// fair_load: clients of a simulated device: one light, any number of heavy ones, and what each of them got.
-//
-// The device takes 100 µs and 1 ms per MiB for a piece of a request, and does eight at a time: each is a worker that sleeps
-// for as long, with the timer's slack turned down to a nanosecond. A request that is cut into quanta so costs this device
-// 100 µs per quantum: that is why whoever is compared is cut alike, and a row shows what it would be uncut.
+// fair_load: clients of a simulated device (fair_device.h): one light, any number of heavy ones, and what each of them got.
 //
 // Heavy clients have so many requests under way, each of which comes again from its own complete(): no thread drives them.
 // The light one has one, of 4 KiB, and thinks a while before the next; it asks for about half of an equal share among 65.
@@ -15,25 +11,12 @@
 #include <string>
 #include <vector>
 
+#include "fair_device.h"
+
 namespace bench {
 
-inline constexpr unsigned device_depth = 8;
 inline constexpr std::uint64_t small_bytes = 4 << 10;
 inline constexpr std::uint64_t large_bytes = 1 << 20;
-inline constexpr std::uint64_t fair_quantum = 128 << 10;
-
-// How long the device takes for a piece.
-[[nodiscard]] constexpr std::chrono::nanoseconds service_time(std::uint64_t bytes) noexcept {
-  constexpr std::uint64_t op_ns = 100'000;
-  constexpr std::uint64_t mib_ns = 1'000'000;
-  return std::chrono::nanoseconds(op_ns + ((bytes * mib_ns) >> 20U));
-}
-
-enum class ordering : std::uint8_t {
-  fair,
-  none,  // cut into quanta as well
-  none_uncut,
-};
 
 struct heavy_client {
   std::uint32_t depth = 64;
