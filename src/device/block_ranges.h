@@ -1,13 +1,14 @@
-// block_ranges: who is changing which blocks of which file. Overlapping changes take turns in the order in which they came.
+// block_ranges: which blocks of which file are being changed, so that changes that exclude each other take turns.
 //
-//   block_ranges::hold mine(key, first, last);
+//   block_ranges::hold mine(key, first, last, change_kind::part);
 //   if (auto got = ranges.acquire(mine, probe); got) { … read, change and write the blocks …; ranges.release(mine); }
 //
 // A change of part of a block reads it, changes it and writes it all: another change of that block in between would be
-// undone. Everybody who changes blocks holds them meanwhile; who changes other blocks, or another file, does not wait.
+// undone. So a change of parts excludes all other changes of its blocks. Changes of whole blocks do not exclude each
+// other. Changes of other blocks, or of another file, do not wait.
 //
-// A hold stands in a list from its arrival to its release. It has its blocks once no earlier one of the list overlaps
-// it. So nobody starves, and as each thread holds one range at a time, nobody waits in a circle.
+// A hold stands in a list from its arrival to its release. It has its blocks once no earlier one of the list excludes
+// it. So none starves, and as each thread holds one range at a time, no circle of waits is possible.
 //
 // Ownership:      a hold is its caller's, on his stack; it is in the list from acquire to release.
 // Thread safety:  any thread.
@@ -28,13 +29,16 @@
 
 namespace sluice::detail {
 
+enum class change_kind : std::uint8_t { part, whole };
+
 template <class Sync>
 class basic_block_ranges {
  public:
   // Blocks first … last of the file with that key.
   class hold {
    public:
-    hold(std::uint64_t key, std::uint64_t first, std::uint64_t last) noexcept : key_(key), first_(first), last_(last) {
+    hold(std::uint64_t key, std::uint64_t first, std::uint64_t last, change_kind kind) noexcept
+        : key_(key), first_(first), last_(last), kind_(kind) {
       SLUICE_CHECK_OP(first, <=, last);
     }
     hold(const hold&) = delete;
@@ -43,11 +47,13 @@ class basic_block_ranges {
    private:
     friend class basic_block_ranges;
 
-    [[nodiscard]] bool overlaps(const hold& other) const noexcept {
-      return key_ == other.key_ && first_ <= other.last_ && other.first_ <= last_;
+    [[nodiscard]] bool excludes(const hold& other) const noexcept {
+      return key_ == other.key_ && first_ <= other.last_ && other.first_ <= last_ &&
+             (kind_ == change_kind::part || other.kind_ == change_kind::part);
     }
 
     const std::uint64_t key_, first_, last_;
+    const change_kind kind_;
     hold* next_ = nullptr;                                      // guarded by the shard's lock
     typename Sync::template atomic<std::uint32_t> granted_{0};  // written under the shard's lock, slept on without it
   };
@@ -85,7 +91,7 @@ class basic_block_ranges {
     *place = mine.next_;
     // Only those behind it may have waited for it.
     for (hold* each = mine.next_; each != nullptr; each = each->next_) {
-      if (each->overlaps(mine)) {
+      if (each->excludes(mine)) {
         grant_locked(home, *each);
       }
     }
@@ -99,10 +105,10 @@ class basic_block_ranges {
     hold* oldest SLUICE_GUARDED_BY(lock) = nullptr;
   };
 
-  // Lets it go if no earlier one overlaps it.
+  // Lets it go if no earlier one excludes it.
   static void grant_locked(shard& home, hold& one) noexcept SLUICE_REQUIRES(home.lock) {
     for (const hold* earlier = home.oldest; earlier != &one; earlier = earlier->next_) {
-      if (earlier->overlaps(one)) {
+      if (earlier->excludes(one)) {
         return;
       }
     }

@@ -169,35 +169,65 @@ result<void> direct_io::read(std::uint64_t offset, std::span<std::byte> into, ca
   return {};
 }
 
+std::optional<std::uint64_t> direct_io::cut_block(std::uint64_t offset, std::uint64_t length) const noexcept {
+  if ((offset & (block() - 1)) != 0) {
+    return offset / block();
+  }
+  const std::uint64_t end = offset + length;
+  return (end & (block() - 1)) != 0 ? std::optional(end / block()) : std::nullopt;
+}
+
+std::size_t direct_io::step_of(std::uint64_t offset, std::size_t length) const noexcept {
+  const std::uint64_t into_block = offset & (block() - 1);
+  if (into_block != 0 || length < block()) {
+    return static_cast<std::size_t>(std::min<std::uint64_t>(length, block() - into_block));
+  }
+  return std::min(static_cast<std::size_t>(round_down(length, block())), file_device::transfer_chunk);
+}
+
 result<void> direct_io::write(std::uint64_t offset, std::span<const std::byte> from, int flags,
                               cancel_probe probe) noexcept {
-  if (from.empty()) {
-    return {};
-  }
   if (refuses(offset, from.size())) {
     return fail(EINVAL);
   }
-  return with_blocks(offset, from.size(), probe, [&] { return write_held(offset, from, flags, probe); });
-}
-
-result<void> direct_io::write_held(std::uint64_t offset, std::span<const std::byte> from, int flags,
-                                   cancel_probe probe) noexcept {
   while (!from.empty()) {
-    const std::size_t free = straight(offset, from.data(), from.size());
-    const std::size_t now = free != 0 ? free : bounced(offset, from.data(), from.size());
     // The file-size limit of whom it is done for, as the kernel would have it: cut at the limit, refused behind it.
-    const result<std::size_t> allowed = fsize_allows(current_identity(), offset, now);
+    const result<std::size_t> allowed = fsize_allows(current_identity(), offset, step_of(offset, from.size()));
     if (!allowed) {
       return std::unexpected(allowed.error());
     }
-    const std::span<const std::byte> part = from.first(*allowed);
-    const bool whole = straight(offset, part.data(), part.size()) == part.size();
-    result<void> did = whole ? drain(offset, part, flags, probe) : rewrite(offset, part, flags, probe);
+    const std::span<const std::byte> step = from.first(step_of(offset, *allowed));
+    const bool part = cut_block(offset, step.size()).has_value();
+    const result<void> did = with_blocks(offset, step.size(), probe, [&] {
+      return part ? rewrite(offset, step, flags, probe) : write_blocks(offset, step, flags, probe);
+    });
     if (!did) {
       return did;
     }
-    offset += part.size();
-    from = from.subspan(part.size());
+    offset += step.size();
+    from = from.subspan(step.size());
+  }
+  return {};
+}
+
+result<void> direct_io::write_blocks(std::uint64_t offset, std::span<const std::byte> from, int flags,
+                                     cancel_probe probe) noexcept {
+  if (straight(offset, from.data(), from.size()) != 0) {
+    return drain(offset, from, flags, probe);
+  }
+  const result<bounce_buffers::lease> buffer = buffers_.take(probe);
+  if (!buffer) {
+    return std::unexpected(buffer.error());
+  }
+  const std::size_t most = round_down(buffers_.bytes(), block());
+  while (!from.empty()) {
+    const std::span<std::byte> bytes = buffer->bytes().first(std::min(from.size(), most));
+    std::memcpy(bytes.data(), from.data(), bytes.size());
+    if (result<void> did = drain(offset, bytes, flags, probe); !did) {
+      return did;
+    }
+    offset += bytes.size();
+    from = from.subspan(bytes.size());
   }
   return {};
 }
@@ -205,24 +235,13 @@ result<void> direct_io::write_held(std::uint64_t offset, std::span<const std::by
 result<void> direct_io::rewrite(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                 cancel_probe probe) noexcept {
   const auto before = static_cast<std::size_t>(offset & (block() - 1));
-  const std::size_t end = before + from.size();
-  const auto whole = static_cast<std::size_t>(round_up(end, block()));
   const result<bounce_buffers::lease> buffer = buffers_.take(probe);
   if (!buffer) {
     return std::unexpected(buffer.error());
   }
-  const std::span<std::byte> bytes = buffer->bytes().first(whole);
-  const std::size_t one = file_.alignment.block;
-  if (before != 0) {
-    if (result<void> did = fill(offset - before, bytes.first(one), one, probe); !did) {
-      return did;
-    }
-  }
-  const bool last_is_first = before != 0 && whole == one;
-  if (end != whole && !last_is_first) {
-    if (result<void> did = fill(offset - before + whole - one, bytes.last(one), one, probe); !did) {
-      return did;
-    }
+  const std::span<std::byte> bytes = buffer->bytes().first(file_.alignment.block);
+  if (result<void> did = fill(offset - before, bytes, bytes.size(), probe); !did) {
+    return did;
   }
   std::memcpy(bytes.data() + before, from.data(), from.size());
   return drain(offset - before, bytes, flags, probe);

@@ -2,7 +2,8 @@
 //
 // What is aligned goes straight between the caller's memory and the file. The rest goes through a bounce buffer: a read
 // reads the blocks around it; a write of part of a block reads the block, changes it and writes it, while it holds
-// the block against every other change of this process (block_ranges.h).
+// the block against every other change of this process (block_ranges.h). It holds one such block at a time: writes that follow each
+// other in the file, and meet in a block, wait for each other's part of that block only.
 //
 // Thread safety:  any thread.
 // Blocking:       everything; the probe is asked between the steps and after every EINTR.
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "sluice/base/error.h"
@@ -53,11 +55,16 @@ class direct_io {
   // flags: of pwritev2.
   [[nodiscard]] result<void> write(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                    cancel_probe probe) noexcept;
-  // Runs change() while it holds the blocks of a range, for changes that are no write. Errors: ECANCELED; change's.
+  // Whether a range is misaligned and that is to be refused.
+  [[nodiscard]] bool refuses(std::uint64_t offset, std::uint64_t length) const noexcept;
+  // The first block that a write of this range covers in part; none: it covers whole blocks.
+  [[nodiscard]] std::optional<std::uint64_t> cut_block(std::uint64_t offset, std::uint64_t length) const noexcept;
+  // Runs change() while it holds the blocks of a range, as parts if it covers one in part. Errors: ECANCELED; change's.
   template <class Change>
   [[nodiscard]] result<void> with_blocks(std::uint64_t offset, std::uint64_t length, cancel_probe probe,
                                          Change change) noexcept {
-    block_ranges::hold mine(file_.key, offset / block(), (offset + length - 1) / block());
+    block_ranges::hold mine(file_.key, offset / block(), (offset + length - 1) / block(),
+                            cut_block(offset, length) ? change_kind::part : change_kind::whole);
     if (result<void> got = ranges().acquire(mine, probe); !got) {
       return got;
     }
@@ -71,7 +78,6 @@ class direct_io {
   [[nodiscard]] static block_ranges& ranges() noexcept;
 
   [[nodiscard]] std::uint64_t block() const noexcept { return file_.alignment.block; }
-  [[nodiscard]] bool refuses(std::uint64_t offset, std::uint64_t length) const noexcept;
   // How much from here may go straight; 0: none.
   [[nodiscard]] std::size_t straight(std::uint64_t offset, const std::byte* memory, std::size_t length) const noexcept;
   // How much of a range that cannot go straight from here goes through one buffer.
@@ -81,9 +87,12 @@ class direct_io {
                                   cancel_probe probe) noexcept;
   [[nodiscard]] result<void> drain(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                    cancel_probe probe) noexcept;
-  [[nodiscard]] result<void> write_held(std::uint64_t offset, std::span<const std::byte> from, int flags,
-                                        cancel_probe probe) noexcept;
-  // Reads the blocks that a write covers in part, puts the new bytes in, writes all.
+  // How much of a write goes in one hold: to the end of a block that it covers in part, or whole blocks.
+  [[nodiscard]] std::size_t step_of(std::uint64_t offset, std::size_t length) const noexcept;
+  // Whole blocks, from any memory.
+  [[nodiscard]] result<void> write_blocks(std::uint64_t offset, std::span<const std::byte> from, int flags,
+                                          cancel_probe probe) noexcept;
+  // A part of one block: reads it, puts the new bytes in, writes it.
   [[nodiscard]] result<void> rewrite(std::uint64_t offset, std::span<const std::byte> from, int flags,
                                      cancel_probe probe) noexcept;
 

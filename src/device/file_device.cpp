@@ -9,6 +9,7 @@
 #include <array>
 #include <bit>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "sluice/identity/identity.h"
@@ -23,13 +24,22 @@ namespace {
 // Nothing of a file is kept per opening; an object all the same, so that tools see a second release.
 struct file_open_info final : open_info {};
 
-// One domain for all files of the process: two devices on one inode must meet there. Null if memory was short.
-ref<hash_domain> inode_domain() {
-  static hash_domain* const shared = [] {
+// One domain for all files of the process: two devices on one inode must meet there. Null if memory is short; the next device tries
+// again.
+ref<hash_domain> inode_domain() noexcept {
+  static constinit std::atomic<hash_domain*> shared{nullptr};
+  // acquire: pairs with the exchange below.
+  hash_domain* found = shared.load(std::memory_order_acquire);
+  if (found == nullptr) {
     result<ref<hash_domain>> made = hash_domain::create();
-    return made ? made->release() : nullptr;  // never freed: works may be released late in the process
-  }();
-  return ref<hash_domain>::retain(shared);
+    if (!made) {
+      return {};
+    }
+    if (shared.compare_exchange_strong(found, made->get(), std::memory_order_acq_rel, std::memory_order_acquire)) {
+      found = made->release();  // never freed: works may be released late in the process
+    }
+  }
+  return ref<hash_domain>::retain(found);
 }
 
 // Where the kernel or the file system does not know the request at all, as opposed to failing it.
@@ -42,6 +52,12 @@ std::uint64_t key_of(const struct ::stat& about) noexcept {
   constexpr std::uint64_t block_device_bit = 1ULL << 63;
   return S_ISBLK(about.st_mode) ? std::rotl(std::uint64_t{about.st_rdev}, 40) | block_device_bit
                                 : std::rotl(std::uint64_t{about.st_dev}, 40) ^ std::uint64_t{about.st_ino};
+}
+
+// Of a block of a file with that key. Different blocks may share one, and then wait for each other.
+std::uint64_t key_of_block(std::uint64_t key, std::uint64_t block) noexcept {
+  constexpr std::uint64_t golden = 0x9E3779B97F4A7C15;  // spreads neighbours
+  return key ^ ((block + 1) * golden);
 }
 
 // The size, or why it cannot be a device.
@@ -68,10 +84,6 @@ file_home home_of(file_seam& system, int fd, const struct ::stat& about) noexcep
   // A disk's node in /dev is on a file system in memory: only the bytes of regular files are.
   const bool known = S_ISREG(about.st_mode) && system.file_system_type(fd, &type) == 0;
   return known && (type == TMPFS_MAGIC || type == RAMFS_MAGIC) ? file_home::memory : file_home::disk;
-}
-
-void bump(std::atomic<std::uint64_t>& figure) noexcept {
-  figure.fetch_add(1, std::memory_order_relaxed);  // a figure: it orders nothing
 }
 
 // Of a transfer with NOWAIT. Uses errno.
@@ -125,8 +137,7 @@ struct file_device::opened {
   [[nodiscard]] result<void> examine(access_mode mode) noexcept;
   // Throws bad_alloc.
   [[nodiscard]] result<void> prepare_direct(misaligned policy);
-  // What is known about its file system, or a look at it.
-  [[nodiscard]] result<void> learn_nowait(nowait_table& table) noexcept;
+  [[nodiscard]] result<void> find_record(nowait_table& table) noexcept;
 
   file_seam& system;
   clock_seam& clock;
@@ -134,6 +145,7 @@ struct file_device::opened {
   struct ::stat about{};
   device_traits traits;
   file_home home = file_home::disk;
+  std::uint32_t discard_block = 0;
   ref<hash_domain> inodes = inode_domain();
   std::unique_ptr<detail::direct_io> direct;
   ref<nowait_record> known;
@@ -168,6 +180,9 @@ result<void> file_device::opened::examine(access_mode mode) noexcept {
             .cache = true,
             .extents = S_ISREG(about.st_mode)};
   home = home_of(system, fd, about);
+  if (S_ISBLK(about.st_mode) && system.logical_block_size(fd, &discard_block) != 0) {
+    return fail_errno();
+  }
   return inodes ? result<void>{} : fail(ENOMEM);
 }
 
@@ -191,23 +206,11 @@ result<void> file_device::opened::prepare_direct(misaligned policy) {
   return {};
 }
 
-result<void> file_device::opened::learn_nowait(nowait_table& table) noexcept {
+result<void> file_device::opened::find_record(nowait_table& table) noexcept {
   constexpr std::uint64_t block_device_bit = 1ULL << 63;
   known =
       table.of(S_ISBLK(about.st_mode) ? std::uint64_t{about.st_rdev} | block_device_bit : std::uint64_t{about.st_dev});
-  if (!known) {
-    return fail(ENOMEM);
-  }
-  if (direct || home == file_home::memory || traits.size == 0 || known->read.state() != nowait_state::unknown) {
-    return {};
-  }
-  if (const nowait_lane::trial look = known->read.begin(clock); look.go) {
-    std::byte first{};
-    const ::iovec part{.iov_base = &first, .iov_len = 1};
-    const ssize_t got = system.preadv2(fd, &part, 1, 0, RWF_NOWAIT);
-    known->read.end(look, outcome_of(got, 1), clock);
-  }
-  return {};
+  return known ? result<void>{} : fail(ENOMEM);
 }
 
 result<ref<device>> file_device::create(const std::string& path, access_mode mode, const file_device_options& options) {
@@ -221,7 +224,7 @@ result<ref<device>> file_device::create(const std::string& path, access_mode mod
       ready = made.prepare_direct(options.policy);
     }
     if (ready) {
-      ready = made.learn_nowait(options.known != nullptr ? *options.known : nowait_table::process());
+      ready = made.find_record(options.known != nullptr ? *options.known : nowait_table::process());
     }
     if (!ready) {
       return std::unexpected(ready.error());
@@ -238,6 +241,7 @@ file_device::file_device(std::string path, opened& from) noexcept
       fd_(std::exchange(from.fd, -1)),
       key_(key_of(from.about)),
       home_(from.home),
+      discard_block_(from.discard_block),
       inodes_(std::move(from.inodes)),
       direct_(std::move(from.direct)),
       known_(std::move(from.known)),
@@ -264,37 +268,31 @@ void file_device::release(open_info* info) noexcept {
 }
 
 nowait_stats file_device::nowait() const noexcept {
-  return {.read_hits = reads_.hits.load(std::memory_order_relaxed),
-          .read_punts = reads_.punts.load(std::memory_order_relaxed),
-          .write_hits = writes_.hits.load(std::memory_order_relaxed),
-          .write_punts = writes_.punts.load(std::memory_order_relaxed),
-          .reads = known_->read.figures(),
-          .writes = known_->write.figures()};
+  return {.reads = reads_.figures(known_->read), .writes = writes_.figures(known_->write)};
+}
+
+write_hash file_device::hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept {
+  if (!direct_) {
+    return {inodes_.get(), key_};
+  }
+  const std::optional<std::uint64_t> block = direct_->cut_block(offset, length);
+  return block ? write_hash{inodes_.get(), key_of_block(key_, *block)} : write_hash{};
 }
 
 template <class Call>
-std::size_t file_device::attempt_now(nowait_lane& lane, direction& mine, std::size_t bytes, Call call) noexcept {
-  ssize_t moved = 0;
+std::size_t file_device::attempt_now(nowait_lane& lane, nowait_file& mine, std::size_t bytes, Call call) noexcept {
   if (home_ == file_home::memory) {
-    moved = call(0);  // there is no flag to learn about
-  } else {
-    if (mine.refused.load(std::memory_order_relaxed)) {
-      return 0;
-    }
-    const nowait_lane::trial now = lane.begin(clock_);
-    if (!now.go) {
-      return 0;
-    }
-    moved = call(RWF_NOWAIT);
-    const nowait_outcome outcome = outcome_of(moved, bytes);
-    if (outcome == nowait_outcome::refused) {
-      mine.refused.store(true, std::memory_order_relaxed);
-    }
-    lane.end(now, outcome, clock_);
+    const ssize_t moved = call(0);  // there is no flag to learn about
+    mine.count_plain(outcome_of(moved, bytes));
+    return moved < 0 ? 0 : static_cast<std::size_t>(moved);
   }
-  const std::size_t done = moved < 0 ? 0 : static_cast<std::size_t>(moved);
-  bump(done == bytes ? mine.hits : mine.punts);
-  return done;
+  const nowait_trial now = mine.begin(lane, clock_);
+  if (!now.go) {
+    return 0;
+  }
+  const ssize_t moved = call(RWF_NOWAIT);
+  mine.end(lane, now, outcome_of(moved, bytes), clock_);
+  return moved < 0 ? 0 : static_cast<std::size_t>(moved);
 }
 
 std::size_t file_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
@@ -443,9 +441,18 @@ result<void> file_device::flush(open_info& /*info*/, cancel_probe probe) noexcep
   return {};
 }
 
+result<void> file_device::check_alignment(std::uint64_t offset, std::uint64_t length) const noexcept {
+  return direct_ && direct_->refuses(offset, length) ? fail(EINVAL) : result<void>{};
+}
+
 result<void> file_device::trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                cancel_probe probe) noexcept {
-  const result<void> did = allocate(FALLOC_FL_PUNCH_HOLE, offset, length, probe);
+  if (result<void> aligned = check_alignment(offset, length); !aligned) {
+    return aligned;
+  }
+  // To punch a hole in a block device is to zero it, which disks may know less of than of discarding.
+  const result<void> did =
+      discard_block_ != 0 ? discard(offset, length, probe) : allocate(FALLOC_FL_PUNCH_HOLE, offset, length, probe);
   if (!did && !unknown_to_file(did.error().value())) {
     return did;
   }
@@ -454,8 +461,15 @@ result<void> file_device::trim(open_info& info, std::uint64_t offset, std::uint6
 
 result<void> file_device::write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                        cancel_probe probe) noexcept {
-  const int mode = has(flags, io_flags::no_hole) ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
-  result<void> did = allocate(mode, offset, length, probe);
+  if (result<void> aligned = check_alignment(offset, length); !aligned) {
+    return aligned;
+  }
+  const bool stays = has(flags, io_flags::no_hole);
+  // ZERO_RANGE on a block device writes zeros where the disk cannot do better, and does not say so (blkdev_fallocate).
+  if (stays && has(flags, io_flags::fast_zero) && discard_block_ != 0) {
+    return fail(EOPNOTSUPP);
+  }
+  result<void> did = allocate(stays ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE, offset, length, probe);
   if (!did && unknown_to_file(did.error().value())) {
     if (has(flags, io_flags::fast_zero)) {
       return fail(EOPNOTSUPP);
@@ -468,25 +482,41 @@ result<void> file_device::write_zeroes(open_info& info, std::uint64_t offset, st
   return flush(info, probe);
 }
 
-result<void> file_device::allocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+template <class Call>
+result<void> file_device::change_range(std::uint64_t offset, std::uint64_t length, cancel_probe probe,
+                                       Call change) noexcept {
   const blocking_region region;
   return in_pieces(offset, length, chunk, probe, [&](std::uint64_t at, std::uint64_t bytes) -> result<void> {
-    const auto change = [&] { return fallocate(mode, at, bytes, probe); };
-    return direct_ ? direct_->with_blocks(at, bytes, probe, change) : change();
+    const auto until_it_ends = [&]() -> result<void> {
+      while (change(at, bytes) != 0) {
+        if (errno != EINTR) {
+          return fail_errno();
+        }
+        if (result<void> go_on = interrupted(probe); !go_on) {
+          return go_on;
+        }
+      }
+      return {};
+    };
+    return direct_ ? direct_->with_blocks(at, bytes, probe, until_it_ends) : until_it_ends();
   });
 }
 
-result<void> file_device::fallocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
-  while (system_.fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) !=
-         0) {
-    if (errno != EINTR) {
-      return fail_errno();
-    }
-    if (result<void> go_on = interrupted(probe); !go_on) {
-      return go_on;
-    }
+result<void> file_device::allocate(int mode, std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+  return change_range(offset, length, probe, [&](std::uint64_t at, std::uint64_t bytes) {
+    return system_.fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), static_cast<off_t>(bytes));
+  });
+}
+
+result<void> file_device::discard(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {
+  const std::uint64_t block = discard_block_;
+  const std::uint64_t first = (offset + block - 1) / block * block;
+  const std::uint64_t end = (offset + length) / block * block;
+  if (first >= end) {
+    return {};  // no whole block: it is a hint
   }
-  return {};
+  return change_range(first, end - first, probe,
+                      [&](std::uint64_t at, std::uint64_t bytes) { return system_.discard(fd_, at, bytes); });
 }
 
 result<void> file_device::write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept {

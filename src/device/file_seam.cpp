@@ -6,6 +6,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 
 #include "sluice/base/immortal.h"
@@ -57,6 +58,10 @@ class real_file_seam final : public file_seam {
   [[nodiscard]] int fdatasync(int fd) noexcept override { return ::fdatasync(fd); }
   [[nodiscard]] int fallocate(int fd, int mode, off_t offset, off_t length) noexcept override {
     return ::fallocate(fd, mode, offset, length);
+  }
+  [[nodiscard]] int discard(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
+    std::array<std::uint64_t, 2> range{offset, length};
+    return ::ioctl(fd, BLKDISCARD, range.data());
   }
   [[nodiscard]] off_t lseek(int fd, off_t offset, int whence) noexcept override { return ::lseek(fd, offset, whence); }
   [[nodiscard]] int fadvise(int fd, off_t offset, off_t length, int advice) noexcept override {

@@ -15,68 +15,62 @@ device_traits traits_of(const ref<device>& target) noexcept {
 }  // namespace
 
 filter_device::filter_device(std::string_view filter, ref<device> target)
-    : device(traits_of(target)),
+    : device(traits_of(target), requests::seen),
       target_(std::move(target)),
       name_(std::string(filter).append(":").append(target_->name())) {}
 
+result<open_info*> filter_device::begin(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                        cancel_probe probe) noexcept {
+  if (result<void> go_on = before(op, offset, length, probe); !go_on) {
+    return std::unexpected(go_on.error());
+  }
+  return target_->begin(info, op, offset, length, probe);
+}
+
+open_info* filter_device::try_begin(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length) noexcept {
+  return may_try(op, offset, length) ? target_->try_begin(info, op, offset, length) : nullptr;
+}
+
 std::size_t filter_device::try_read(open_info& info, std::uint64_t offset, std::span<std::byte> into) noexcept {
-  return may_try(io_op::read, offset, into.size()) ? target_->try_read(info, offset, into) : 0;
+  return target_->try_read(info, offset, into);
 }
 
 std::size_t filter_device::try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
                                      io_flags flags) noexcept {
-  return may_try(io_op::write, offset, from.size()) ? target_->try_write(info, offset, from, flags) : 0;
+  return target_->try_write(info, offset, from, flags);
 }
 
 attempt filter_device::try_range(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
                                  io_flags flags) noexcept {
-  return may_try(op, offset, length) ? target_->try_range(info, op, offset, length, flags) : attempt::would_block;
+  return target_->try_range(info, op, offset, length, flags);
 }
 
 result<void> filter_device::read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
                                  cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::read, offset, into.size(), probe); !go_on) {
-    return go_on;
-  }
   return target_->read(info, offset, into, probe);
 }
 
 result<void> filter_device::write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
                                   io_flags flags, cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::write, offset, from.size(), probe); !go_on) {
-    return go_on;
-  }
   return target_->write(info, offset, from, flags, probe);
 }
 
 result<void> filter_device::flush(open_info& info, cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::flush, 0, 0, probe); !go_on) {
-    return go_on;
-  }
   return target_->flush(info, probe);
 }
 
 result<void> filter_device::trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                  cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::trim, offset, length, probe); !go_on) {
-    return go_on;
-  }
   return target_->trim(info, offset, length, flags, probe);
 }
 
 result<void> filter_device::write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                          cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::write_zeroes, offset, length, probe); !go_on) {
-    return go_on;
-  }
   return target_->write_zeroes(info, offset, length, flags, probe);
 }
 
 result<void> filter_device::cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                   cancel_probe probe) noexcept {
-  if (result<void> go_on = before(io_op::cache, offset, length, probe); !go_on) {
-    return go_on;
-  }
   return target_->cache(info, offset, length, probe);
 }
 

@@ -56,6 +56,30 @@ int past_end(io_op op) noexcept {
   return op == io_op::write || op == io_op::write_zeroes ? ENOSPC : EINVAL;
 }
 
+// The range of a request; a flush has none.
+std::uint64_t offset_of(const io_request& request) noexcept {
+  return request.op == io_op::flush ? 0 : request.offset;
+}
+std::uint64_t length_of(const io_request& request) noexcept {
+  return request.op == io_op::flush ? 0 : request.length;
+}
+
+// Where a transfer of [offset, end) that may move `budget` bytes is cut: between two blocks, because a device may refuse less than one
+// or write it by reading it first.
+std::uint64_t cut_of(std::uint64_t offset, std::uint64_t end, std::uint64_t budget,
+                     const device_traits& traits) noexcept {
+  if (end - offset <= budget) {
+    return end;
+  }
+  const std::uint64_t wanted = offset + budget;
+  for (const std::uint64_t block : {traits.preferred_block, traits.minimum_block}) {
+    if (const std::uint64_t cut = wanted - wanted % block; cut > offset) {
+      return cut;
+    }
+  }
+  return std::min(end, offset + traits.minimum_block);
+}
+
 }  // namespace
 
 const request_ops open_file::operations{.try_run = try_run, .run = run, .complete = complete};
@@ -121,7 +145,8 @@ result<issued> open_file::submit(io_request& request, io_context& context) noexc
   request.file_ = this;
   request.set_bytes_left(moves_bytes(request.op) ? request.length : 0);
   request.set_request_ops(operations);
-  const write_hash hash = request.op == io_op::write ? device_->hashed_by() : write_hash{};
+  const write_hash hash =
+      request.op == io_op::write ? device_->hash_of_write(request.offset, request.length) : write_hash{};
   if (hash.domain != nullptr) {
     request.set_key(*hash.domain, hash.key);
   } else {
@@ -130,36 +155,70 @@ result<issued> open_file::submit(io_request& request, io_context& context) noexc
   result<issued> got = queue_->submit(request, context);
   // queued: it may be over by now, and ends its operation by itself.
   if (!got || *got == issued::completed) {
+    end(request);
     end_operation();
   }
   return got;
+}
+
+open_info* open_file::try_begin(io_request& request) noexcept {
+  if (!device_->sees_requests()) [[likely]] {
+    return info_;
+  }
+  request.begun_ = device_->try_begin(*info_, request.op, offset_of(request), length_of(request));
+  return request.begun_;
+}
+
+result<open_info*> open_file::begin(io_request& request, cancel_probe probe) noexcept {
+  if (!device_->sees_requests()) [[likely]] {
+    return info_;
+  }
+  if (request.begun_ == nullptr) {
+    const result<open_info*> got = device_->begin(*info_, request.op, offset_of(request), length_of(request), probe);
+    if (!got) {
+      return got;
+    }
+    request.begun_ = *got;
+  }
+  return request.begun_;
+}
+
+void open_file::end(io_request& request) noexcept {
+  if (request.begun_ != nullptr) {
+    device_->end(*std::exchange(request.begun_, nullptr));
+  }
 }
 
 attempt open_file::try_run(request& base) noexcept {
   auto& request = static_cast<io_request&>(base);
   open_file& file = *request.file_;
   device& target = *file.device_;
-  if (has(request.flags, io_flags::no_inline)) {
+  const bool moves = moves_bytes(request.op);
+  if (has(request.flags, io_flags::no_inline) || (moves && request.length > target.traits().inline_limit)) {
     return attempt::would_block;
   }
-  if (!moves_bytes(request.op)) {
-    if (target.try_range(*file.info_, request.op, request.offset, request.length, request.flags) == attempt::done) {
+  open_info* const info = file.try_begin(request);
+  if (info == nullptr) {
+    return attempt::would_block;
+  }
+  if (!moves) {
+    if (target.try_range(*info, request.op, request.offset, request.length, request.flags) == attempt::done) {
       request.set_result(0);
       return attempt::done;
     }
-    return attempt::would_block;
-  }
-  if (request.length > target.traits().inline_limit) {
+    file.end(request);
     return attempt::would_block;
   }
   const std::span<std::byte> bytes(request.buffer, static_cast<std::size_t>(request.length));
   // A part is a part, not the end of the file: the rest is for the worker.
-  const std::uint64_t moved = request.op == io_op::read
-                                  ? target.try_read(*file.info_, request.offset, bytes)
-                                  : target.try_write(*file.info_, request.offset, bytes, request.flags);
+  const std::uint64_t moved = request.op == io_op::read ? target.try_read(*info, request.offset, bytes)
+                                                        : target.try_write(*info, request.offset, bytes, request.flags);
   SLUICE_CHECK(moved <= request.length, "a device moved more than it was asked to");
   request.set_bytes_left(request.length - moved);
   if (moved < request.length) {
+    if (moved == 0) {
+      file.end(request);  // it holds nothing while it waits
+    }
     return attempt::would_block;
   }
   request.set_result(static_cast<std::int64_t>(request.length));
@@ -168,38 +227,24 @@ attempt open_file::try_run(request& base) noexcept {
 
 void open_file::run(request& base, std::uint64_t budget, cancel_probe probe) noexcept {
   auto& request = static_cast<io_request&>(base);
-  const bool transfers = moves_bytes(request.op);
-  const result<void> did =
-      transfers ? request.file_->transfer(request, budget, probe) : request.file_->perform(request, probe);
-  if (!did) {
+  if (const result<void> did = request.file_->serve(request, budget, probe); !did) {
     request.set_result(-did.error().value());
   } else {
-    request.set_result(transfers ? static_cast<std::int64_t>(request.length) : 0);
+    request.set_result(moves_bytes(request.op) ? static_cast<std::int64_t>(request.length) : 0);
   }
 }
 
-namespace {
-
-// Where a transfer of [offset, end) that may move `budget` bytes is cut: between two blocks, because a device may refuse less than one
-// or write it by reading it first.
-std::uint64_t cut_of(std::uint64_t offset, std::uint64_t end, std::uint64_t budget,
-                     const device_traits& traits) noexcept {
-  if (end - offset <= budget) {
-    return end;
+result<void> open_file::serve(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept {
+  const result<open_info*> info = begin(request, probe);
+  if (!info) {
+    return std::unexpected(info.error());
   }
-  const std::uint64_t wanted = offset + budget;
-  for (const std::uint64_t block : {traits.preferred_block, traits.minimum_block}) {
-    if (const std::uint64_t cut = wanted - wanted % block; cut > offset) {
-      return cut;
-    }
-  }
-  return std::min(end, offset + traits.minimum_block);
+  return moves_bytes(request.op) ? transfer(request, **info, budget, probe) : perform(request, **info, probe);
 }
-
-}  // namespace
 
 // Moves what the budget allows of what is left.
-result<void> open_file::transfer(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept {
+result<void> open_file::transfer(io_request& request, open_info& info, std::uint64_t budget,
+                                 cancel_probe probe) noexcept {
   const std::uint64_t left = request.bytes_left();
   const std::uint64_t moved = request.length - left;
   const std::span<std::byte> all(request.buffer, static_cast<std::size_t>(request.length));
@@ -207,24 +252,24 @@ result<void> open_file::transfer(io_request& request, std::uint64_t budget, canc
   const std::uint64_t until = cut_of(offset, offset + left, budget, device_->traits());
   const std::span<std::byte> part =
       all.subspan(static_cast<std::size_t>(moved), static_cast<std::size_t>(until - offset));
-  const result<void> did = request.op == io_op::read ? device_->read(*info_, offset, part, probe)
-                                                     : device_->write(*info_, offset, part, request.flags, probe);
+  const result<void> did = request.op == io_op::read ? device_->read(info, offset, part, probe)
+                                                     : device_->write(info, offset, part, request.flags, probe);
   if (did) {
     request.set_bytes_left(left - part.size());
   }
   return did;
 }
 
-result<void> open_file::perform(io_request& request, cancel_probe probe) noexcept {
+result<void> open_file::perform(io_request& request, open_info& info, cancel_probe probe) noexcept {
   switch (request.op) {
     case io_op::flush:
-      return device_->flush(*info_, probe);
+      return device_->flush(info, probe);
     case io_op::trim:
-      return device_->trim(*info_, request.offset, request.length, request.flags, probe);
+      return device_->trim(info, request.offset, request.length, request.flags, probe);
     case io_op::write_zeroes:
-      return device_->write_zeroes(*info_, request.offset, request.length, request.flags, probe);
+      return device_->write_zeroes(info, request.offset, request.length, request.flags, probe);
     case io_op::cache:
-      return device_->cache(*info_, request.offset, request.length, probe);
+      return device_->cache(info, request.offset, request.length, probe);
     case io_op::read:
     case io_op::write:
       break;  // transfer() has them
@@ -235,6 +280,7 @@ result<void> open_file::perform(io_request& request, cancel_probe probe) noexcep
 void open_file::complete(request& base) noexcept {
   auto& request = static_cast<io_request&>(base);
   open_file& file = *request.file_;
+  file.end(request);
   request.done(request);  // may free the request, or drop the last count of the file: our operation keeps it
   file.end_operation();
 }

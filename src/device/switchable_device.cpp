@@ -16,8 +16,6 @@ namespace {
 // Nothing of ours is kept per opening; an object all the same, so that tools see a second release.
 struct switch_open_info final : open_info {};
 
-constexpr std::uint64_t only_key = 1;
-
 // Why a device cannot take the place of one with these traits: an errno, or 0.
 int misfit(const device_traits& ours, const device_traits& next) noexcept {
   if (next.size != ours.size || next.minimum_block > ours.minimum_block) {
@@ -34,16 +32,51 @@ int misfit(const device_traits& ours, const device_traits& next) noexcept {
   return less ? EOPNOTSUPP : 0;
 }
 
+// A flush of its own: a request of one call.
+result<void> flush_target(device& target, open_info& info) noexcept {
+  if (!target.sees_requests()) {
+    return target.flush(info, {});
+  }
+  const result<open_info*> begun = target.begin(info, io_op::flush, 0, 0, {});
+  if (!begun) {
+    return std::unexpected(begun.error());
+  }
+  result<void> did = target.flush(**begun, {});
+  target.end(**begun);
+  return did;
+}
+
 }  // namespace
 
-// A target, and our opening of it, while operations may come through the door.
+// A request's way: its leg, and the info that the target gave for it. A target that does not see requests gives that of our
+// opening, and then the leg's own route serves all requests.
+struct switchable_device::route : open_info {
+  leg* through = nullptr;
+  open_info* info = nullptr;
+};
+
+// A target, and our opening of it, while requests may come through the door.
 struct switchable_device::leg : rcu_obj_base<leg> {
   explicit leg(ref<device> leads_to) : target(std::move(leads_to)) {}
   ~leg() { end(); }
   leg(const leg&) = delete;
   leg& operator=(const leg&) = delete;
 
-  // Gives the opening back. Requires: nobody is inside.
+  // The way of one request, from what the target gave for it. Without memory that and the pass through the door are given
+  // back, and the answer is null.
+  [[nodiscard]] route* make_route(open_info* got) noexcept {
+    auto* made = new (std::nothrow) route;
+    if (made == nullptr) {
+      target->end(*got);
+      door.leave();
+      return nullptr;
+    }
+    made->through = this;
+    made->info = got;
+    return made;
+  }
+
+  // Gives the opening back. Requires: no request is inside.
   void end() noexcept {
     if (info != nullptr) {
       target->release(std::exchange(info, nullptr));
@@ -54,6 +87,7 @@ struct switchable_device::leg : rcu_obj_base<leg> {
   gate door;
   ref<device> target;
   open_info* info = nullptr;
+  route shared;  // of all requests, if the target does not see them
 };
 
 struct switchable_device::legs {
@@ -70,6 +104,8 @@ result<std::unique_ptr<switchable_device::leg>> switchable_device::open_leg(ref<
     return std::unexpected(info.error());
   }
   made->info = *info;
+  made->shared.through = made.get();
+  made->shared.info = *info;
   return made;
 }
 
@@ -92,15 +128,12 @@ result<ref<switchable_device>> switchable_device::create(ref<device> first) {
 }
 
 switchable_device::switchable_device(device_traits traits, ref<hash_domain> writes, std::unique_ptr<leg> first)
-    : device(traits),
-      writes_(std::move(writes)),
-      legs_(std::make_unique<legs>(first.get())),
-      hashed_(first->target->hashed_by().domain != nullptr) {
+    : device(traits, requests::seen), writes_(std::move(writes)), legs_(std::make_unique<legs>(first.get())) {
   static_cast<void>(first.release());  // the point's now
 }
 
 switchable_device::~switchable_device() {
-  // No operation is left: each belongs to an opening, which holds a count.
+  // No request is left: each belongs to an opening, which holds a count.
   delete legs_->point.current();
 }
 
@@ -125,8 +158,6 @@ result<switch_report> switchable_device::replace(ref<device> next, steady_time d
     if (!fresh) {
       return done(std::unexpected(fresh.error()));
     }
-    // relaxed: a key too many or too few costs time, no more.
-    hashed_.store((*fresh)->target->hashed_by().domain != nullptr, std::memory_order_relaxed);
     legs_->leaving.reset(legs_->point.change_to(fresh->release()));
   } catch (const std::bad_alloc&) {
     return done(fail(ENOMEM));
@@ -156,7 +187,7 @@ switch_report switchable_device::finish_leaving(steady_time deadline) noexcept {
   switch_report report;
   // What was written to it is the old target's to keep: a flush that comes later goes to the new one.
   if (!old.target->traits().read_only) {
-    if (const result<void> flushed = old.target->flush(*old.info, {}); !flushed) {
+    if (const result<void> flushed = flush_target(*old.target, *old.info); !flushed) {
       report.flush = flushed.error();
     }
   }
@@ -180,67 +211,114 @@ void switchable_device::release(open_info* info) noexcept {
   delete static_cast<switch_open_info*>(info);
 }
 
-write_hash switchable_device::hashed_by() const noexcept {
-  return hashed_.load(std::memory_order_relaxed) ? write_hash{writes_.get(), only_key} : write_hash{};
+write_hash switchable_device::hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept {
+  leg& mine = legs_->point.enter();
+  const write_hash wanted = mine.target->hash_of_write(offset, length);
+  mine.door.leave();
+  return wanted.domain != nullptr ? write_hash{writes_.get(), wanted.key} : write_hash{};
+}
+
+result<open_info*> switchable_device::begin(open_info& /*info*/, io_op op, std::uint64_t offset, std::uint64_t length,
+                                            cancel_probe probe) noexcept {
+  leg& mine = legs_->point.enter();
+  if (!mine.target->sees_requests()) {
+    return &mine.shared;
+  }
+  const result<open_info*> got = mine.target->begin(*mine.info, op, offset, length, probe);
+  if (!got) {
+    mine.door.leave();
+    return got;
+  }
+  if (route* own = mine.make_route(*got)) {
+    return own;
+  }
+  return fail(ENOMEM);
+}
+
+open_info* switchable_device::try_begin(open_info& /*info*/, io_op op, std::uint64_t offset,
+                                        std::uint64_t length) noexcept {
+  leg& mine = legs_->point.enter();
+  if (!mine.target->sees_requests()) {
+    return &mine.shared;
+  }
+  open_info* const got = mine.target->try_begin(*mine.info, op, offset, length);
+  if (got == nullptr) {
+    mine.door.leave();
+    return nullptr;
+  }
+  return mine.make_route(got);
+}
+
+void switchable_device::end(open_info& begun) noexcept {
+  auto& mine = static_cast<route&>(begun);
+  leg& through = *mine.through;
+  if (&mine != &through.shared) {
+    through.target->end(*mine.info);
+    delete &mine;
+  }
+  through.door.leave();  // from here on it may be released, and gone
 }
 
 template <class Use>
-auto switchable_device::with_target(Use use) noexcept {
-  leg& mine = legs_->point.enter();
-  auto answer = use(*mine.target, *mine.info);
-  mine.door.leave();  // from here on it may be released, and gone
-  return answer;
+auto switchable_device::on_target(open_info& begun, Use use) noexcept {
+  auto& mine = static_cast<route&>(begun);
+  return use(*mine.through->target, *mine.info);
 }
 
-std::size_t switchable_device::try_read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.try_read(info, offset, into); });
+std::size_t switchable_device::try_read(open_info& begun, std::uint64_t offset, std::span<std::byte> into) noexcept {
+  return on_target(begun, [&](device& target, open_info& info) { return target.try_read(info, offset, into); });
 }
 
-std::size_t switchable_device::try_write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
+std::size_t switchable_device::try_write(open_info& begun, std::uint64_t offset, std::span<const std::byte> from,
                                          io_flags flags) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.try_write(info, offset, from, flags); });
+  return on_target(begun, [&](device& target, open_info& info) { return target.try_write(info, offset, from, flags); });
 }
 
-attempt switchable_device::try_range(open_info& /*info*/, io_op op, std::uint64_t offset, std::uint64_t length,
+attempt switchable_device::try_range(open_info& begun, io_op op, std::uint64_t offset, std::uint64_t length,
                                      io_flags flags) noexcept {
-  return with_target(
-      [&](device& target, open_info& info) { return target.try_range(info, op, offset, length, flags); });
+  return on_target(begun,
+                   [&](device& target, open_info& info) { return target.try_range(info, op, offset, length, flags); });
 }
 
-result<void> switchable_device::read(open_info& /*info*/, std::uint64_t offset, std::span<std::byte> into,
+result<void> switchable_device::read(open_info& begun, std::uint64_t offset, std::span<std::byte> into,
                                      cancel_probe probe) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.read(info, offset, into, probe); });
+  return on_target(begun, [&](device& target, open_info& info) { return target.read(info, offset, into, probe); });
 }
 
-result<void> switchable_device::write(open_info& /*info*/, std::uint64_t offset, std::span<const std::byte> from,
+result<void> switchable_device::write(open_info& begun, std::uint64_t offset, std::span<const std::byte> from,
                                       io_flags flags, cancel_probe probe) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.write(info, offset, from, flags, probe); });
+  return on_target(begun,
+                   [&](device& target, open_info& info) { return target.write(info, offset, from, flags, probe); });
 }
 
-result<void> switchable_device::flush(open_info& /*info*/, cancel_probe probe) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.flush(info, probe); });
+result<void> switchable_device::flush(open_info& begun, cancel_probe probe) noexcept {
+  return on_target(begun, [&](device& target, open_info& info) { return target.flush(info, probe); });
 }
 
-result<void> switchable_device::trim(open_info& /*info*/, std::uint64_t offset, std::uint64_t length, io_flags flags,
+result<void> switchable_device::trim(open_info& begun, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                      cancel_probe probe) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.trim(info, offset, length, flags, probe); });
+  return on_target(begun,
+                   [&](device& target, open_info& info) { return target.trim(info, offset, length, flags, probe); });
 }
 
-result<void> switchable_device::write_zeroes(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+result<void> switchable_device::write_zeroes(open_info& begun, std::uint64_t offset, std::uint64_t length,
                                              io_flags flags, cancel_probe probe) noexcept {
-  return with_target(
-      [&](device& target, open_info& info) { return target.write_zeroes(info, offset, length, flags, probe); });
+  return on_target(
+      begun, [&](device& target, open_info& info) { return target.write_zeroes(info, offset, length, flags, probe); });
 }
 
-result<void> switchable_device::cache(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
+result<void> switchable_device::cache(open_info& begun, std::uint64_t offset, std::uint64_t length,
                                       cancel_probe probe) noexcept {
-  return with_target([&](device& target, open_info& info) { return target.cache(info, offset, length, probe); });
+  return on_target(begun, [&](device& target, open_info& info) { return target.cache(info, offset, length, probe); });
 }
 
+// Asked for and answered at once: no request.
 result<std::size_t> switchable_device::extents(open_info& /*info*/, std::uint64_t offset, std::uint64_t length,
                                                std::span<extent> into, cancel_probe probe) noexcept {
-  return with_target(
-      [&](device& target, open_info& info) { return target.extents(info, offset, length, into, probe); });
+  leg& mine = legs_->point.enter();
+  result<std::size_t> answer = mine.target->extents(*mine.info, offset, length, into, probe);
+  mine.door.leave();
+  return answer;
 }
 
 }  // namespace sluice

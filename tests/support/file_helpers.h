@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -13,7 +14,9 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -84,10 +87,13 @@ struct faulty_seam final : sluice::file_seam {
   std::int64_t system_type = EXT4_SUPER_MAGIC;
   bool pretend_block_device = false;
   std::uint64_t block_device_bytes = 12345;
+  std::deque<fault> discard_faults;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> discards;  // offset and length
   // Of direct transfers. The file below is opened without O_DIRECT; that they are aligned is checked here.
   bool takes_direct = true, says_alignment = true, opened_direct = false;
   std::uint32_t block = 4096, memory_alignment = 512;
   figure direct_transfers;
+  std::function<void()> in_pwrite;  // what a write does first, if anything
 
   // What is learned about NOWAIT is this seam's own, by a clock that only its calls advance.
   manual_clock clock;
@@ -171,6 +177,9 @@ struct faulty_seam final : sluice::file_seam {
     });
   }
   ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept override {
+    if (in_pwrite) {
+      in_pwrite();
+    }
     if (!aligned(*parts, offset)) {
       return -1;
     }
@@ -203,6 +212,20 @@ struct faulty_seam final : sluice::file_seam {
       return -1;
     }
     return ::fallocate(fd, mode, offset, length);
+  }
+  int discard(int fd, std::uint64_t offset, std::uint64_t length) noexcept override {
+    discards.emplace_back(offset, length);
+    fault next;
+    if (take(discard_faults, next) && next.err != 0) {
+      errno = next.err;
+      return -1;
+    }
+    if (offset % block != 0 || length % block != 0) {
+      errno = EINVAL;
+      return -1;
+    }
+    return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                       static_cast<off_t>(length));
   }
   off_t lseek(int fd, off_t offset, int whence) noexcept override {
     ++seeks;

@@ -164,6 +164,26 @@ TEST(DelayDevice, AClosedFileIsReleasedAfterTheLastWait) {
   EXPECT_EQ(gated->released.load(std::memory_order_seq_cst), 1);
 }
 
+// A request waits once, for its whole length, however many quanta it has.
+TEST(DelayDevice, ARequestOfManyQuantaWaitsOnce) {
+  test::io_bench bench({.depth = 16, .quantum = 4096, .max_workers = 8}, 8);
+  const ref<delay_device> slow = delay_device::create(memory_device::create(1 << 20).value()).value();
+  const ref<open_file> file = open_file::open(slow, bench.queue, access_mode::read_write).value();
+  slow->set_delay(op_set(io_op::read), delay_time::for_ever());
+  test::awaited_request large, other;
+  test::fill(large, io_op::read, 0, 256 << 10);
+  ASSERT_EQ(file->submit(large, *bench.context).value(), issued::queued);
+  ASSERT_TRUE(slow->await_waiting(1));
+  EXPECT_EQ(slow->release_all(), 1U);
+  EXPECT_EQ(large.wait(), 256 << 10);
+  EXPECT_EQ(slow->stats().delayed, 1U);
+  slow->set_delay(op_set(io_op::read), {.per_kib = nanoseconds(1)});
+  test::fill(other, io_op::read, 0, 256 << 10);
+  ASSERT_EQ(file->submit(other, *bench.context).value(), issued::queued);
+  EXPECT_EQ(other.wait(), 256 << 10);
+  EXPECT_EQ(slow->stats().delayed, 2U);
+}
+
 TEST(DelayDevice, TheBlockedOnesDoNotHoldUpTheRest) {
   delay_bench bench;
   bench.slow->set_delay(io_op::read, delay_time::for_ever());

@@ -18,31 +18,42 @@ struct error_bench {
         info(bad->open(access_mode::read_write).value()) {}
   ~error_bench() { bad->release(info); }
 
-  // The errno of an operation on a worker, 0 if it worked.
+  // The errno of a request on a worker, 0 if it worked.
   int run(io_op op, std::uint64_t offset = 0, std::uint64_t length = 4096) {
     bytes.resize(length);
-    result<void> did;
+    const bool ranged = op != io_op::flush;
+    const result<open_info*> begun = bad->begin(*info, op, ranged ? offset : 0, ranged ? length : 0, {});
+    if (!begun) {
+      return begun.error().value();
+    }
+    const result<void> did = call(**begun, op, offset, length);
+    bad->end(**begun);
+    return did ? 0 : did.error().value();
+  }
+  result<void> call(open_info& begun, io_op op, std::uint64_t offset, std::uint64_t length) {
     switch (op) {
       case io_op::read:
-        did = bad->read(*info, offset, bytes, {});
-        break;
+        return bad->read(begun, offset, bytes, {});
       case io_op::write:
-        did = bad->write(*info, offset, bytes, io_flags::none, {});
-        break;
+        return bad->write(begun, offset, bytes, io_flags::none, {});
       case io_op::flush:
-        did = bad->flush(*info, {});
-        break;
+        return bad->flush(begun, {});
       case io_op::trim:
-        did = bad->trim(*info, offset, length, io_flags::none, {});
-        break;
+        return bad->trim(begun, offset, length, io_flags::none, {});
       case io_op::write_zeroes:
-        did = bad->write_zeroes(*info, offset, length, io_flags::none, {});
-        break;
+        return bad->write_zeroes(begun, offset, length, io_flags::none, {});
       case io_op::cache:
-        did = bad->cache(*info, offset, length, {});
-        break;
+        return bad->cache(begun, offset, length, {});
     }
-    return did ? 0 : did.error().value();
+    return {};
+  }
+  // Whether it may be tried inside submit.
+  bool may_try(io_op op, std::uint64_t offset, std::uint64_t length) {
+    open_info* const begun = bad->try_begin(*info, op, offset, length);
+    if (begun != nullptr) {
+      bad->end(*begun);
+    }
+    return begun != nullptr;
   }
 
   ref<error_device> bad;
@@ -141,11 +152,10 @@ TEST(ErrorDevice, TheFirstRuleDecidesAndRulesComeAndGo) {
 TEST(ErrorDevice, WhatMayFailIsNotTriedInsideSubmit) {
   error_bench bench;
   ASSERT_TRUE(bench.bad->add({.ops = io_op::write, .offset = 4096, .length = 4096}).has_value());
-  bench.bytes.resize(4096);
-  EXPECT_EQ(bench.bad->try_write(*bench.info, 0, bench.bytes, io_flags::none), 4096U);
-  EXPECT_EQ(bench.bad->try_write(*bench.info, 4096, bench.bytes, io_flags::none), 0U);
-  EXPECT_EQ(bench.bad->try_read(*bench.info, 4096, bench.bytes), 4096U);
-  EXPECT_EQ(bench.bad->try_range(*bench.info, io_op::flush, 0, 0, io_flags::none), attempt::done);
+  EXPECT_TRUE(bench.may_try(io_op::write, 0, 4096));
+  EXPECT_FALSE(bench.may_try(io_op::write, 4096, 4096));
+  EXPECT_TRUE(bench.may_try(io_op::read, 4096, 4096));
+  EXPECT_TRUE(bench.may_try(io_op::flush, 0, 0));
 }
 
 TEST(ErrorDevice, OpensFailWhenAsked) {
@@ -170,6 +180,30 @@ TEST(ErrorDevice, TheErrorIsTheAnswerOfTheRequest) {
     ASSERT_EQ(file->submit(write, *bench.context).value(), issued::queued);
     EXPECT_EQ(write.wait(), expected);
   }
+  ASSERT_TRUE(bench.queue->drain().has_value());
+}
+
+// A request counts once, with all of its range, however many quanta it has.
+TEST(ErrorDevice, ARequestOfManyQuantaCountsOnce) {
+  test::io_bench bench({.quantum = 4096});
+  const ref<error_device> bad = error_device::create(memory_device::create(1 << 20).value()).value();
+  const ref<open_file> file = open_file::open(bad, bench.queue, access_mode::read_write).value();
+  ASSERT_TRUE(bad->add({.ops = io_op::write, .every = 3, .err = ENOSPC}).has_value());
+  ASSERT_TRUE(bad->add({.ops = io_op::read, .offset = 60'000, .length = 1, .err = EIO}).has_value());
+  constexpr std::int64_t length = 64 << 10;
+  for (const std::int64_t expected : {length, length, std::int64_t{-ENOSPC}, length, length, std::int64_t{-ENOSPC}}) {
+    test::awaited_request write;
+    test::fill(write, io_op::write, 0, length);
+    ASSERT_EQ(file->submit(write, *bench.context).value(), issued::queued);
+    EXPECT_EQ(write.wait(), expected);
+  }
+  test::awaited_request read;
+  test::fill(read, io_op::read, 0, length);
+  read.space.assign(length, std::byte{0x55});
+  ASSERT_EQ(file->submit(read, *bench.context).value(), issued::queued);
+  EXPECT_EQ(read.wait(), -EIO);
+  EXPECT_EQ(read.space[0], std::byte{0x55}) << "the target never heard of it, in no quantum";
+  EXPECT_EQ(bad->failed(), 3U);
   ASSERT_TRUE(bench.queue->drain().has_value());
 }
 

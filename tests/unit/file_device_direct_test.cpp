@@ -3,7 +3,9 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <memory>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -69,7 +71,7 @@ TEST(FileDeviceDirect, TraitsSayTheTruth) {
   EXPECT_TRUE(bench.system.opened_direct);
   EXPECT_EQ(bench.target->traits().minimum_block, 1U) << "misaligned requests are bounced";
   EXPECT_EQ(bench.target->traits().preferred_block, 8192U);
-  EXPECT_EQ(bench.target->hashed_by().domain, nullptr);
+  EXPECT_EQ(bench.target->hash_of_write(0, 16384).domain, nullptr) << "whole blocks";
   const ref<device> strict = bench.create(misaligned::refuse).value();
   EXPECT_EQ(strict->traits().minimum_block, 8192U);
 }
@@ -211,7 +213,13 @@ TEST(FileDeviceDirect, RefusesWhatIsNotAlignedIfThatIsWanted) {
   placed_bytes data(8192, 1);
   EXPECT_EQ(bench.target->read(*bench.info, 100, data.bytes, {}).error(), error_of(EINVAL));
   EXPECT_EQ(bench.target->write(*bench.info, 0, data.bytes.first(100), io_flags::none, {}).error(), error_of(EINVAL));
+  EXPECT_EQ(bench.target->trim(*bench.info, 100, 4096, io_flags::none, {}).error(), error_of(EINVAL));
+  EXPECT_EQ(bench.target->write_zeroes(*bench.info, 4096, 100, io_flags::none, {}).error(), error_of(EINVAL));
+  EXPECT_EQ(bench.target->write_zeroes(*bench.info, 1, 4096, io_flags::fast_zero, {}).error(), error_of(EINVAL));
   EXPECT_EQ(bench.system.direct_transfers, 0);
+  EXPECT_TRUE(bench.system.fallocate_modes.empty());
+  EXPECT_TRUE(bench.target->trim(*bench.info, 4096, 4096, io_flags::none, {}).has_value());
+  EXPECT_TRUE(bench.target->write_zeroes(*bench.info, 4096, 8192, io_flags::none, {}).has_value());
   EXPECT_TRUE(bench.target->write(*bench.info, 4096, data.bytes, io_flags::none, {}).has_value())
       << "memory is no range";
 }
@@ -262,6 +270,45 @@ TEST(FileDeviceDirect, NeighboursInABlockAreNotUndone) {
     ASSERT_EQ(now[i], static_cast<std::byte>(rounds * threads + i % 4096 / part)) << "byte " << i;
   }
   other->release(other_info);
+}
+
+// Writes that follow each other and meet inside blocks, all under way at once: each byte is there.
+TEST(FileDeviceDirect, ASequenceOfMisalignedWritesMeetsInBlocks) {
+  direct_bench system;
+  system.open();
+  test::io_bench bench({.depth = 64, .max_workers = 4}, 4);
+  const ref<open_file> file = open_file::open(system.target, bench.queue, access_mode::read_write).value();
+  constexpr std::uint64_t start = 1000, length = 5000, count = 64;
+  std::vector<std::unique_ptr<test::awaited_request>> writes;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    writes.push_back(std::make_unique<test::awaited_request>());
+    test::fill(*writes.back(), io_op::write, start + i * length, length);
+    std::ranges::fill(writes.back()->space, static_cast<std::byte>(i + 1));
+    ASSERT_EQ(file->submit(*writes.back(), *bench.context).value(), issued::queued);
+  }
+  for (const auto& write : writes) {
+    EXPECT_EQ(write->wait(), static_cast<std::int64_t>(length));
+  }
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  const std::vector<std::byte> now = system.contents();
+  for (std::uint64_t i = 0; i < count * length; ++i) {
+    ASSERT_EQ(now[start + i], static_cast<std::byte>(i / length + 1)) << "byte " << i;
+  }
+}
+
+TEST(FileDeviceDirect, AWriteOfAPartIsHashedByItsBlock) {
+  direct_bench bench;
+  bench.open();
+  const auto key = [&](std::uint64_t offset, std::uint64_t length) {
+    const write_hash found = bench.target->hash_of_write(offset, length);
+    EXPECT_NE(found.domain, nullptr);
+    return found.key;
+  };
+  EXPECT_EQ(key(0, 100), key(4000, 96)) << "of one block";
+  EXPECT_EQ(key(0, 4196), key(4100, 8192)) << "the end of one and the start of the other";
+  EXPECT_NE(key(0, 100), key(4096, 100));
+  const ref<device> other = bench.create().value();
+  EXPECT_EQ(other->hash_of_write(0, 100).key, key(0, 100)) << "of one file";
 }
 
 // With the machine's own calls, through a queue: bytes come back as written, and the page cache sees them too.

@@ -27,9 +27,15 @@ using test::scratch_file;
 constexpr std::uint64_t size = 1 << 20;
 
 // A device on a scratch file with faults, used directly: each call here is what a worker would make.
+enum class pretends : bool { a_file, a_block_device };
+
 struct device_bench {
-  explicit device_bench(access_mode mode = access_mode::read_write)
-      : target(file_device::create(scratch.path(), mode, system.options()).value()), info(target->open(mode).value()) {}
+  explicit device_bench(pretends what = pretends::a_file, access_mode mode = access_mode::read_write) {
+    system.pretend_block_device = what == pretends::a_block_device;
+    system.block_device_bytes = size;
+    target = file_device::create(scratch.path(), mode, system.options()).value();
+    info = target->open(mode).value();
+  }
   ~device_bench() { target->release(info); }
 
   std::vector<std::byte> contents() {
@@ -47,7 +53,7 @@ struct device_bench {
   scratch_file scratch{size};
   faulty_seam system;
   ref<device> target;
-  open_info* info;
+  open_info* info = nullptr;
 };
 
 std::vector<std::byte> pattern(std::size_t bytes) {
@@ -95,7 +101,7 @@ TEST(FileDevice, ABlockDeviceSaysItsSizeItself) {
 }
 
 TEST(FileDevice, ReadOnlyRefusesAWriter) {
-  device_bench bench(access_mode::read_only);
+  device_bench bench(pretends::a_file, access_mode::read_only);
   EXPECT_EQ(bench.target->open(access_mode::read_write).error(), error_of(EROFS));
   EXPECT_TRUE(bench.target->traits().read_only);
   EXPECT_FALSE(bench.target->traits().trim);
@@ -155,8 +161,9 @@ TEST(FileDevice, AShortOrFailedNowaitReadGoesOnOnAWorker) {
   const std::vector<std::byte> data = pattern(64 << 10);
   ASSERT_TRUE(files.target->write(*files.info, 0, data, io_flags::none, {}).has_value());
   const ref<open_file> file = open_file::open(files.target, bench.queue, access_mode::read_write).value();
-  for (const faulty_seam::fault& fault : std::vector<faulty_seam::fault>{
-           {.limit = 4096}, {.limit = 0}, {.err = EAGAIN}, {.err = EIO}, {.err = EINTR}, {.err = EOPNOTSUPP}}) {
+  std::vector<faulty_seam::fault> faults{{.limit = 4096}, {.limit = 0}, {.err = EAGAIN}, {.err = EIO}, {.err = EINTR}};
+  faults.resize(faults.size() + nowait_file::refusal_limit, {.err = EOPNOTSUPP});
+  for (const faulty_seam::fault& fault : faults) {
     files.system.nowait_preads = {fault};
     test::awaited_request read;
     test::fill(read, io_op::read, 0, data.size());
@@ -181,18 +188,21 @@ TEST(FileDevice, NowaitIsCountedAndWritesLearnOnTheirOwn) {
   bench.system.nowait_preads = {{.limit = 4096}, {.err = EAGAIN}};
   EXPECT_EQ(files.try_read(*bench.info, 0, bytes), 4096U);
   EXPECT_EQ(files.try_read(*bench.info, 0, bytes), 0U);
-  bench.system.nowait_pwrites = {{.limit = 4096}, {.limit = 100}, {.err = EOPNOTSUPP}};
+  bench.system.nowait_pwrites = {{.limit = 4096}, {.limit = 100}};
   EXPECT_EQ(files.try_write(*bench.info, 0, bytes, io_flags::none), 4096U);
   EXPECT_EQ(files.try_write(*bench.info, 0, bytes, io_flags::none), 100U);
-  EXPECT_EQ(files.try_write(*bench.info, 0, bytes, io_flags::none), 0U);
-  EXPECT_EQ(files.try_write(*bench.info, 0, bytes, io_flags::none), 0U);
-  EXPECT_EQ(bench.system.nowait_writes, 3) << "refused once, never asked again";
+  bench.system.nowait_pwrites.assign(nowait_file::refusal_limit, {.err = EOPNOTSUPP});
+  for (std::uint32_t i = 0; i < nowait_file::refusal_limit + 1; ++i) {
+    EXPECT_EQ(files.try_write(*bench.info, 0, bytes, io_flags::none), 0U);
+  }
+  EXPECT_EQ(bench.system.nowait_writes, 2 + static_cast<int>(nowait_file::refusal_limit)) << "not asked for a while";
   EXPECT_EQ(files.try_read(*bench.info, 0, bytes), 4096U) << "reads are another matter";
   const nowait_stats figures = files.nowait();
-  EXPECT_EQ(figures.read_hits, 2U);
-  EXPECT_EQ(figures.read_punts, 1U);
-  EXPECT_EQ(figures.write_hits, 1U);
-  EXPECT_EQ(figures.write_punts, 2U);
+  EXPECT_EQ(figures.reads.hits, 2U);
+  EXPECT_EQ(figures.reads.punts, 1U);
+  EXPECT_EQ(figures.writes.hits, 1U);
+  EXPECT_EQ(figures.writes.punts, 1U + nowait_file::refusal_limit);
+  EXPECT_EQ(figures.writes.skipped, 1U);
 }
 
 // A request that the file refuses says nothing of RWF_DSYNC; one that it takes without the flag does, for a while.
@@ -282,6 +292,40 @@ TEST(FileDevice, ZeroesPunchOrZeroOrWriteAndFastZeroNeverWrites) {
   EXPECT_EQ(bench.system.pwritev2_calls, 0);
 }
 
+// A disk that discards but cannot zero: to punch a hole would fail there, and no one would know.
+TEST(FileDevice, ABlockDeviceTrimsItsWholeBlocksByDiscard) {
+  device_bench bench(pretends::a_block_device);
+  bench.fill_with(std::byte{0xFF});
+  ASSERT_TRUE(bench.target->trim(*bench.info, 4097, 100, io_flags::none, {}).has_value());
+  EXPECT_TRUE(bench.system.discards.empty()) << "no whole block";
+  bench.system.discard_faults = {{.err = EINTR}};
+  ASSERT_TRUE(bench.target->trim(*bench.info, 4097, 20'000, io_flags::fua, {}).has_value());
+  EXPECT_TRUE(bench.system.fallocate_modes.empty());
+  ASSERT_EQ(bench.system.discards.size(), 2U) << "once more after the signal";
+  EXPECT_EQ(bench.system.discards.back(), std::pair(std::uint64_t{8192}, std::uint64_t{12'288}));
+  EXPECT_EQ(bench.system.fsync_calls, 1);
+  EXPECT_EQ(bench.contents()[8191], std::byte{0xFF});
+  EXPECT_EQ(bench.contents()[8192], std::byte{0});
+  bench.system.discard_faults = {{.err = EOPNOTSUPP}};
+  EXPECT_TRUE(bench.target->trim(*bench.info, 0, 4096, io_flags::none, {}).has_value()) << "a hint";
+  bench.system.discard_faults = {{.err = EIO}};
+  EXPECT_EQ(bench.target->trim(*bench.info, 0, 4096, io_flags::none, {}).error(), error_of(EIO));
+}
+
+TEST(FileDevice, ABlockDeviceZeroesFastOnlyWhereTheKernelSaysSo) {
+  device_bench bench(pretends::a_block_device);
+  const io_flags fast_in_place = io_flags::fast_zero | io_flags::no_hole;
+  EXPECT_EQ(bench.target->write_zeroes(*bench.info, 0, 4096, fast_in_place, {}).error(), error_of(EOPNOTSUPP));
+  EXPECT_TRUE(bench.system.fallocate_modes.empty()) << "ZERO_RANGE would write, and not say so";
+  EXPECT_EQ(bench.system.pwritev2_calls, 0);
+  ASSERT_TRUE(bench.target->write_zeroes(*bench.info, 0, 4096, io_flags::fast_zero, {}).has_value());
+  EXPECT_EQ(bench.system.fallocate_modes.back(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+  ASSERT_TRUE(bench.target->write_zeroes(*bench.info, 0, 4096, io_flags::no_hole, {}).has_value());
+  EXPECT_EQ(bench.system.fallocate_modes.back(), FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+  device_bench file;
+  EXPECT_TRUE(file.target->write_zeroes(*file.info, 0, 4096, fast_in_place, {}).has_value()) << "a file's extents";
+}
+
 // Says "cancelled" after so many questions.
 struct patience {
   mutable int left;
@@ -327,11 +371,11 @@ TEST(FileDevice, TheKeyIsTheInode) {
   const ref<device> a = file_device::create(one.path(), access_mode::read_write).value();
   const ref<device> again = file_device::create(one.path(), access_mode::read_only).value();
   const ref<device> b = file_device::create(two.path(), access_mode::read_write).value();
-  EXPECT_EQ(a->hashed_by().key, again->hashed_by().key);
-  EXPECT_EQ(a->hashed_by().domain, again->hashed_by().domain);
-  EXPECT_NE(a->hashed_by().domain, nullptr);
-  EXPECT_EQ(a->hashed_by().domain, b->hashed_by().domain);
-  EXPECT_NE(a->hashed_by().key, b->hashed_by().key);
+  EXPECT_EQ(a->hash_of_write(0, 512).key, again->hash_of_write(0, 512).key);
+  EXPECT_EQ(a->hash_of_write(0, 512).domain, again->hash_of_write(0, 512).domain);
+  EXPECT_NE(a->hash_of_write(0, 512).domain, nullptr);
+  EXPECT_EQ(a->hash_of_write(0, 512).domain, b->hash_of_write(0, 512).domain);
+  EXPECT_NE(a->hash_of_write(0, 512).key, b->hash_of_write(0, 512).key);
 }
 
 // tmpfs refuses NOWAIT, and there is nothing to wait for: done plainly inside submit, also what must be stable.

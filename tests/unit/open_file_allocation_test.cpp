@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <new>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -17,9 +18,13 @@
 namespace {
 
 std::atomic<std::uint64_t> allocations{0};
+std::atomic<bool> memory_is_short{false};
 
 void* counted(std::size_t bytes, std::size_t alignment) {
   allocations.fetch_add(1, std::memory_order_seq_cst);
+  if (memory_is_short.load(std::memory_order_seq_cst)) {
+    throw std::bad_alloc();
+  }
   void* made = alignment <= alignof(std::max_align_t)
                    ? std::malloc(bytes)
                    : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
@@ -39,7 +44,7 @@ void* counted(std::size_t bytes, std::size_t alignment) {
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   allocations.fetch_add(1, std::memory_order_seq_cst);
-  return std::malloc(bytes);
+  return memory_is_short.load(std::memory_order_seq_cst) ? nullptr : std::malloc(bytes);
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
@@ -123,6 +128,23 @@ void expect_none(io_op op, io_flags flags, const ref<sluice::device>& target, re
   }
   EXPECT_EQ(last, 0U) << "no round of 1600 requests went without an allocation";
   ASSERT_TRUE(bench.queue->drain().has_value());
+}
+
+// Memory that is short once says nothing of later. The first test: what it makes is kept for the process.
+TEST(FileDeviceNoMemory, ADeviceThatWasRefusedForWantOfMemoryCanBeMadeLater) {
+  std::string path = testing::TempDir() + "/sluice-no-memory-XXXXXX";
+  const int fd = ::mkstemp(path.data());
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::ftruncate(fd, 1 << 20), 0);
+  ::close(fd);
+  memory_is_short.store(true, std::memory_order_seq_cst);
+  const result<ref<device>> refused = file_device::create(path, access_mode::read_write);
+  memory_is_short.store(false, std::memory_order_seq_cst);
+  const result<ref<device>> made = file_device::create(path, access_mode::read_write);
+  ::unlink(path.c_str());
+  EXPECT_EQ(refused.error(), error_of(ENOMEM));
+  ASSERT_TRUE(made.has_value());
+  EXPECT_NE((*made)->hash_of_write(0, 512).domain, nullptr);
 }
 
 TEST(OpenFileAllocation, NoneInline) {

@@ -2,6 +2,8 @@
 #include "sluice/device/switchable_device.h"
 
 #include <algorithm>
+#include <span>
+#include <thread>
 #include <tuple>
 
 #include <gtest/gtest.h>
@@ -12,6 +14,7 @@
 #include "sluice/device/null_device.h"
 
 #include "support/io_helpers.h"
+#include "support/joined_threads.h"
 
 namespace switchable_device_test {
 namespace {
@@ -96,8 +99,9 @@ TEST(SwitchableDevice, TheOldTargetIsFlushedAndReleasedAfterItsLastOperation) {
   test::fill(slow, io_op::read, 0, 1);
   ASSERT_EQ(bench.file->submit(slow, *bench.context).value(), issued::queued);
   bench.one->gate.await_arrivals(1);
-  std::thread replacing([&] { EXPECT_EQ(bench.disk->replace(bench.second).value().old, old_target::released); });
-  while (bench.disk->replacements() == 0) {
+  test::joined_threads replacing([&] { bench.one->gate.open(); });
+  replacing.start([&] { EXPECT_EQ(bench.disk->replace(bench.second).value().old, old_target::released); });
+  while (bench.disk->replacements() == 0 && !HasFailure()) {
     std::this_thread::yield();
   }
   EXPECT_EQ(bench.read(), 2);
@@ -108,6 +112,85 @@ TEST(SwitchableDevice, TheOldTargetIsFlushedAndReleasedAfterItsLastOperation) {
   replacing.join();
   EXPECT_EQ(bench.one->released.load(std::memory_order_seq_cst), 1);
   EXPECT_EQ(bench.one->operations.load(std::memory_order_seq_cst), 2) << "the read, and the flush before the release";
+}
+
+// A request is done by one target as a whole: its attempt inside submit and all of its quanta.
+TEST(SwitchableDevice, ARequestIsNeverHalfOnEachTarget) {
+  for (const std::size_t inside_submit : {std::size_t{0}, std::size_t{1000}}) {
+    for (const io_op op : {io_op::read, io_op::write}) {
+      test::io_bench bench({.quantum = 512});
+      auto [first, one] = test::make_gated_device(size);
+      auto [second, two] = test::make_gated_device(size);
+      std::ranges::fill(one->bytes(), std::byte{1});
+      std::ranges::fill(two->bytes(), std::byte{2});
+      one->inline_bytes.store(inside_submit, std::memory_order_seq_cst);
+      const ref<switchable_device> disk = switchable_device::create(first).value();
+      const ref<open_file> file = open_file::open(disk, bench.queue, access_mode::read_write).value();
+      // A second request makes the first one give way after each quantum.
+      one->gate.shut();
+      test::awaited_request mine, other;
+      test::fill(mine, op, 0, 8192);
+      std::ranges::fill(mine.space, std::byte{9});
+      test::fill(other, io_op::read, 0, 4096);
+      ASSERT_EQ(file->submit(mine, *bench.context).value(), issued::queued);
+      one->gate.await_arrivals(1);
+      test::joined_threads replacing([gated = one] { gated->gate.open(); });
+      replacing.start([&] { EXPECT_EQ(disk->replace(second).value().old, old_target::released); });
+      while (disk->replacements() == 0 && !HasFailure()) {
+        std::this_thread::yield();
+      }
+      EXPECT_EQ(file->submit(other, *bench.context).value(), issued::queued);
+      EXPECT_EQ(other.wait(), 4096);
+      EXPECT_EQ(std::ranges::count(other.space, std::byte{2}), 4096) << "the new target serves meanwhile";
+      one->gate.open();
+      EXPECT_EQ(mine.wait(), 8192);
+      replacing.join();
+      EXPECT_EQ(one->released.load(std::memory_order_seq_cst), 1);
+      if (op == io_op::read) {
+        EXPECT_EQ(std::ranges::count(mine.space, std::byte{1}), 8192);
+      } else {
+        EXPECT_EQ(std::ranges::count(std::span(one->bytes()).first(8192), std::byte{9}), 8192);
+        EXPECT_EQ(std::ranges::count(two->bytes(), std::byte{2}), static_cast<std::ptrdiff_t>(size));
+      }
+      ASSERT_TRUE(bench.queue->drain().has_value());
+    }
+  }
+}
+
+// A request that waits and has not begun holds no target.
+TEST(SwitchableDevice, AWaitingRequestGoesToTheTargetOfItsBegin) {
+  switch_bench bench;
+  ASSERT_TRUE(bench.queue->quiesce().has_value());
+  test::awaited_request waits;
+  test::fill(waits, io_op::read, 0, 1);
+  ASSERT_EQ(bench.file->submit(waits, *bench.context).value(), issued::queued);
+  EXPECT_EQ(bench.disk->replace(bench.second).value().old, old_target::released);
+  bench.queue->unquiesce();
+  EXPECT_EQ(waits.wait(), 1);
+  EXPECT_EQ(waits.space[0], std::byte{2});
+}
+
+// A switch over a drill over a switch: each sees a request begin once.
+TEST(SwitchableDevice, DevicesThatSeeRequestsStandOnEachOther) {
+  test::io_bench bench({.quantum = 512});
+  const ref<switchable_device> inner = switchable_device::create(memory_device::create(size).value()).value();
+  const ref<error_device> drill = error_device::create(inner).value();
+  const ref<switchable_device> outer = switchable_device::create(drill).value();
+  const ref<open_file> file = open_file::open(outer, bench.queue, access_mode::read_write).value();
+  ASSERT_TRUE(drill->add({.ops = io_op::write, .every = 2, .err = EIO}).has_value());
+  for (const std::int64_t expected : {std::int64_t{8192}, std::int64_t{-EIO}, std::int64_t{8192}, std::int64_t{-EIO}}) {
+    test::awaited_request write, read;
+    test::fill(write, io_op::write, 0, 8192, io_flags::no_inline);
+    ASSERT_EQ(file->submit(write, *bench.context).value(), issued::queued);
+    EXPECT_EQ(write.wait(), expected);
+    test::fill(read, io_op::read, 0, 512);
+    EXPECT_EQ(file->submit(read, *bench.context).value(), issued::completed) << "no rule is for reads";
+    EXPECT_TRUE(inner->replace(memory_device::create(size).value()).has_value());
+  }
+  EXPECT_EQ(drill->failed(), 2U);
+  ASSERT_TRUE(drill->add({.ops = io_op::flush, .err = ENOSPC}).has_value());
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(outer->replace(memory_device::create(size).value()).value().flush, error_of(ENOSPC));
 }
 
 TEST(SwitchableDevice, AnOldTargetThatDoesNotComeBackIsLeftBehind) {

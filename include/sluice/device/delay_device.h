@@ -1,4 +1,5 @@
-// delay_device: a filter that makes operations wait before they reach the target: a slow disk, or one that is dead.
+// delay_device: a filter that makes requests wait before they reach the target: a slow disk, or one that is dead. A request
+// waits once, however many quanta it has.
 //
 //   auto slow = delay_device::create(target).value();                      // no delay yet
 //   slow->set_delay(io_op::read, {.fixed = 5ms, .per_kib = 10us});
@@ -11,7 +12,7 @@
 // | timed               | goes on         | goes on        | ECANCELED, nothing done   | waits on        |
 // | for ever            |                 | goes on        | ECANCELED, nothing done   | waits on        |
 //
-// What has a delay is never tried inside submit. A change of delay holds for operations that come after it; a change
+// What has a delay is never tried inside submit. A change of delay holds for requests that begin after it; a change
 // of set_cancels for those that wait as well. To bring a dead device back: set_delay(…, {}), then release_all(): an
 // operation that comes between the two goes through, none is left behind.
 //
@@ -37,7 +38,7 @@
 
 namespace sluice {
 
-// How long an operation waits: fixed + per_kib for each started KiB of it + something below jitter.
+// How long a request waits: fixed + per_kib for each started KiB of it + something below jitter.
 struct delay_time {
   std::chrono::nanoseconds fixed{0};
   std::chrono::nanoseconds per_kib{0};

@@ -10,6 +10,15 @@
 //
 // Ranges are checked before any of these is called: inside size(), length > 0 and ≤ the limit for the operation.
 //
+// A request may take several calls: an attempt inside submit that moves a part, then quanta on workers. A device that must
+// treat them as one (a switch, a drill) asks to see requests. Then each request begins once, by begin() or try_begin(),
+// all its calls get what that returned in place of the info of the opening, and end() follows the last of them:
+//
+//   inside submit: try_begin → try_… → moved all: end
+//                                      moved a part: the rest runs on workers, see below
+//                                      moved nothing: end, and begins anew on a worker
+//   on workers:    begin → read, write, … as often as it takes → end
+//
 // Ownership:      kref; an open_file holds one count.
 // Thread safety:  every function may be called by any number of threads at once.
 // Blocking:       try_… never; open, release and the rest may.
@@ -133,17 +142,38 @@ class device : public kref<device> {
   [[nodiscard]] virtual result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
                                                     std::span<extent> into, cancel_probe probe) noexcept;
 
-  // How writes are hashed when they go to the pool: those of one domain and key run one at a time.
-  [[nodiscard]] virtual write_hash hashed_by() const noexcept { return {}; }
+  // How a write of this range is hashed when it goes to the pool: those of one domain and key run one at a time.
+  [[nodiscard]] virtual write_hash hash_of_write(std::uint64_t /*offset*/, std::uint64_t /*length*/) noexcept {
+    return {};
+  }
+
+  // Whether begin, try_begin and end are to be called.
+  [[nodiscard]] bool sees_requests() const noexcept { return sees_requests_; }
+  // A request begins on a worker: its kind and its whole range (a flush has none: 0, 0). Returns the info that its calls
+  // get. An error is its answer, and end is not called. May block.
+  [[nodiscard]] virtual result<open_info*> begin(open_info& info, io_op /*op*/, std::uint64_t /*offset*/,
+                                                 std::uint64_t /*length*/, cancel_probe /*probe*/) noexcept {
+    return &info;
+  }
+  // The same inside submit. Null: it is not to be tried, and begins on a worker. Must not block.
+  [[nodiscard]] virtual open_info* try_begin(open_info& info, io_op /*op*/, std::uint64_t /*offset*/,
+                                             std::uint64_t /*length*/) noexcept {
+    return &info;
+  }
+  // The request has ended, or moved nothing in its attempt and begins again later. By any thread. Must not block.
+  virtual void end(open_info& /*begun*/) noexcept {}
 
  protected:
-  explicit device(device_traits traits) noexcept : traits_(traits) {}
+  enum class requests : bool { unseen, seen };
+  explicit device(device_traits traits, requests sees = requests::unseen) noexcept
+      : traits_(traits), sees_requests_(sees == requests::seen) {}
   virtual ~device() = default;
 
  private:
   friend struct delete_release;
 
   const device_traits traits_;
+  const bool sees_requests_;
 };
 
 }  // namespace sluice

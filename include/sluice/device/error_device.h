@@ -1,4 +1,5 @@
-// error_device: a filter that answers chosen operations with an errno before they reach the target.
+// error_device: a filter that answers chosen requests with an errno before they reach the target. A request counts once,
+// with its whole range, however many quanta it has.
 //
 //   auto bad = error_device::create(target).value();                                      // no rule: all goes through
 //   bad->add({.ops = io_op::write, .every = 10, .err = ENOSPC}).value();                  // every tenth write

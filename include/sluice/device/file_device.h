@@ -9,17 +9,19 @@
 // | write        | pwritev2 RWF_NOWAIT   | pwritev2 until all is gone, hashed by inode                     |
 // | write, fua   |                       | the same with RWF_DSYNC, or followed by fdatasync               |
 // | flush        |                       | fdatasync                                                       |
-// | trim         |                       | punch a hole; where that is unknown nothing: it is a hint       |
+// | trim         |                       | punch a hole, on a block device discard its whole blocks; where |
+// |              |                       | that is unknown nothing: it is a hint                           |
 // | write_zeroes |                       | punch a hole, or with no_hole zero the range; where that is     |
-// |              |                       | unknown write zeros, or with fast_zero ENOTSUP                  |
+// |              |                       | unknown write zeros, or with fast_zero ENOTSUP. fast_zero with  |
+// |              |                       | no_hole on a block device is always ENOTSUP: the kernel does    |
+// |              |                       | not say whether it would write                                  |
 // | cache        |                       | posix_fadvise WILLNEED                                          |
 // | extents      |                       | lseek SEEK_DATA and SEEK_HOLE; all is data where these are      |
 // |              |                       | unknown (block devices)                                         |
 //
-// Whether the file system takes non-blocking transfers, whether they pay, and whether they keep their word is learned
-// for all devices on it together (nowait.h): what one device found out the next one knows. A refusal where it worked
-// before is that of the one file. The first device on a file system reads one byte to see. An error or a short count of
-// such an attempt is never reported: a worker goes on from there.
+// Whether the file takes non-blocking transfers and whether they pay is learned for each file; whether its file system
+// keeps its word for all devices on it together (nowait.h). An error or a short count of such an attempt is never reported: a
+// worker goes on from there.
 //
 // A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
 // its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
@@ -27,13 +29,14 @@
 // Past the page cache (file_caching::direct, O_DIRECT) the file wants aligned offsets, lengths and memory; what it wants is
 // learned at create. A request that is aligned goes straight from or to the caller's memory. What is not goes through one
 // of four bounce buffers; a write of part of a block reads it, changes it and writes it, and holds it meanwhile against
-// all other changes of that block by this process. Or, with misaligned::refuse, a range that is not aligned is EINVAL
-// (memory may still be anywhere). Nothing is tried inside submit: a direct transfer waits for the disk. Do not use one
+// all other changes of that block by this process. Or, with misaligned::refuse, a read, write, trim or write_zeroes whose range is not
+// aligned is EINVAL (memory may still be anywhere). Nothing is tried inside submit: a direct transfer waits for the disk. Do not use one
 // file both ways at once: the kernel keeps the two together only as well as it can.
 //
 // Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
-// CPU of one. So they carry the inode as their key and run one at a time. Direct ones, which share that lock, carry no
-// key and run at once.
+// CPU of one. So they carry the inode as their key and run one at a time. Direct writes of whole blocks, which share that
+// lock, carry no key and run at once. Direct writes of a part of a block carry that block as their key: they would take turns anyhow, and
+// wait for their turn without a worker.
 //
 // Ownership:      owns the descriptor; closes it with the last count.
 // Thread safety:  as device.
@@ -60,14 +63,10 @@
 
 namespace sluice {
 
-// Non-blocking attempts of this device, counted since the start, and what is known about its file system. One figure
-// after the other, not one instant.
+// Non-blocking attempts of this device in each direction, and what is known now. Those of a file in memory, which are made plainly, are
+// counted too.
 struct nowait_stats {
-  std::uint64_t read_hits = 0;   // all of it without blocking
-  std::uint64_t read_punts = 0;  // not or not all of it
-  std::uint64_t write_hits = 0;
-  std::uint64_t write_punts = 0;
-  nowait_figures reads;  // of the file system; not used by a file in memory and by direct transfers
+  nowait_figures reads;
   nowait_figures writes;
 };
 
@@ -127,10 +126,9 @@ class file_device final : public device {
   [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
                                             std::span<extent> into, cancel_probe probe) noexcept override;
 
-  // The inode with its file system, or the device number: the same for all file_devices on the same file.
-  [[nodiscard]] write_hash hashed_by() const noexcept override {
-    return direct_ ? write_hash{} : write_hash{inodes_.get(), key_};
-  }
+  // By the inode with its file system, or the device number: the same for all file_devices on the same file. A direct write of a
+  // part of a block by that block of it.
+  [[nodiscard]] write_hash hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept override;
   [[nodiscard]] nowait_stats nowait() const noexcept;
 
  private:
@@ -139,16 +137,9 @@ class file_device final : public device {
   file_device(std::string path, opened& from) noexcept;
   ~file_device() override;
 
-  // Non-blocking attempts in one direction. Relaxed everywhere: figures, and a hint that holds once and for all.
-  struct direction {
-    std::atomic<bool> refused{false};  // by this file, whatever others of its file system take
-    std::atomic<std::uint64_t> hits{0};
-    std::atomic<std::uint64_t> punts{0};
-  };
-
   // One transfer that must not block. call(flags) is the system call. Returns the bytes moved.
   template <class Call>
-  [[nodiscard]] std::size_t attempt_now(nowait_lane& lane, direction& mine, std::size_t bytes, Call call) noexcept;
+  [[nodiscard]] std::size_t attempt_now(nowait_lane& lane, nowait_file& mine, std::size_t bytes, Call call) noexcept;
   // Whether to try RWF_DSYNC. Where a file did not know the flag, and took the same write without, dsync_rest writes go without.
   [[nodiscard]] bool with_dsync() noexcept;
   static constexpr std::uint32_t dsync_rest = 4096;
@@ -156,9 +147,14 @@ class file_device final : public device {
                                        cancel_probe probe) noexcept;
   [[nodiscard]] result<void> allocate(int mode, std::uint64_t offset, std::uint64_t length,
                                       cancel_probe probe) noexcept;
-  // One call, again while it is interrupted.
-  [[nodiscard]] result<void> fallocate(int mode, std::uint64_t offset, std::uint64_t length,
-                                       cancel_probe probe) noexcept;
+  // EINVAL for a range that is to be refused.
+  [[nodiscard]] result<void> check_alignment(std::uint64_t offset, std::uint64_t length) const noexcept;
+  // Of a block device: the whole blocks of the range.
+  [[nodiscard]] result<void> discard(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept;
+  // Calls change(offset, bytes), which is a system call, for the pieces of a range; again while it is interrupted.
+  template <class Call>
+  [[nodiscard]] result<void> change_range(std::uint64_t offset, std::uint64_t length, cancel_probe probe,
+                                          Call change) noexcept;
   [[nodiscard]] result<void> write_zero_bytes(std::uint64_t offset, std::uint64_t length, cancel_probe probe) noexcept;
 
   // Constant after construction.
@@ -166,6 +162,7 @@ class file_device final : public device {
   const int fd_;
   const std::uint64_t key_;
   const file_home home_;
+  const std::uint32_t discard_block_;  // of a block device: bytes; 0: this is a regular file
   const ref<hash_domain> inodes_;
   const std::unique_ptr<detail::direct_io> direct_;  // null: through the page cache
   const ref<nowait_record> known_;
@@ -173,8 +170,8 @@ class file_device final : public device {
   clock_seam& clock_;
   // Synchronise themselves. Relaxed everywhere: figures and once-only hints that order nothing else.
   std::atomic<std::uint32_t> without_dsync_{0};  // writes with fua until RWF_DSYNC is tried again
-  direction reads_;
-  direction writes_;
+  nowait_file reads_;
+  nowait_file writes_;
 };
 
 }  // namespace sluice

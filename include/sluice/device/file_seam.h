@@ -36,6 +36,8 @@ class file_seam {
   [[nodiscard]] virtual ssize_t pwritev2(int fd, const ::iovec* parts, int count, off_t offset, int flags) noexcept = 0;
   [[nodiscard]] virtual int fdatasync(int fd) noexcept = 0;
   [[nodiscard]] virtual int fallocate(int fd, int mode, off_t offset, off_t length) noexcept = 0;
+  // ioctl BLKDISCARD: of a block device, whole blocks.
+  [[nodiscard]] virtual int discard(int fd, std::uint64_t offset, std::uint64_t length) noexcept = 0;
   [[nodiscard]] virtual off_t lseek(int fd, off_t offset, int whence) noexcept = 0;
   // Returns 0 or an errno, as posix_fadvise(2).
   [[nodiscard]] virtual int fadvise(int fd, off_t offset, off_t length, int advice) noexcept = 0;

@@ -1,8 +1,9 @@
 // filter_device: a device over another one: what is not held up or refused on the way goes to the target unchanged.
 //
-// A filter derives from it and says two things: whether an operation may be tried inside submit, and what happens
-// before one goes to the target on a worker. Everything else is the target's: size, capabilities, per-open info, how
-// writes are hashed, extents (which are asked for and answered at once). A filter may stand on a filter.
+// A filter derives from it and says two things of a request: whether it may be tried inside submit, and what happens
+// before it begins on a worker, once, however many calls it takes. Everything else is the target's: size, capabilities,
+// per-open info, how writes are hashed, extents (which are asked for and answered at once). A filter may stand on a
+// filter.
 //
 // Ownership:      one count on the target.
 // Thread safety:  as device.
@@ -72,17 +73,25 @@ class filter_device : public device {
   [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
                                             std::span<extent> into, cancel_probe probe) noexcept final;
 
-  [[nodiscard]] write_hash hashed_by() const noexcept final { return target_->hashed_by(); }
+  [[nodiscard]] write_hash hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept final {
+    return target_->hash_of_write(offset, length);
+  }
+
+  [[nodiscard]] result<open_info*> begin(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                         cancel_probe probe) noexcept final;
+  [[nodiscard]] open_info* try_begin(open_info& info, io_op op, std::uint64_t offset,
+                                     std::uint64_t length) noexcept final;
+  void end(open_info& begun) noexcept final { target_->end(begun); }
 
  protected:
   // Throws bad_alloc (set-up).
   filter_device(std::string_view filter, ref<device> target);
   ~filter_device() override = default;
 
-  // Whether the target may try it inside submit.
+  // Whether a request may be tried inside submit.
   [[nodiscard]] virtual bool may_try(io_op op, std::uint64_t offset, std::uint64_t length) noexcept = 0;
-  // On a worker, before the target does it. An error is the answer, and the target never hears of the operation.
-  // A flush has offset and length 0.
+  // On a worker, before a request begins: its whole range, 0 and 0 for a flush. An error is its answer, and the target never
+  // hears of it.
   [[nodiscard]] virtual result<void> before(io_op op, std::uint64_t offset, std::uint64_t length,
                                             cancel_probe probe) noexcept = 0;
 

@@ -17,7 +17,7 @@
 // Blocking:       done() runs on a worker or on somebody's reactor: it must not block, nor wait for a queue to drain.
 // Ordering:       requests in flight at once have no order among each other, also when their ranges overlap.
 // Limits:         length of read and write ≤ device::max_transfer; of the others the size of the device.
-// Cost:           no allocation. 176 bytes.
+// Cost:           no allocation. 184 bytes.
 // Invariants:     W1 C8 D2
 #pragma once
 
@@ -29,6 +29,7 @@
 namespace sluice {
 
 class open_file;
+class open_info;
 
 enum class io_op : std::uint8_t { read, write, flush, trim, write_zeroes, cache };
 
@@ -65,6 +66,8 @@ struct io_request : request {
   friend class open_file;
 
   open_file* file_ = nullptr;
+  open_info* begun_ =
+      nullptr;  // what the device gave for it; null: it has not begun, or its device does not see requests
 };
 
 }  // namespace sluice

@@ -76,8 +76,15 @@ class open_file : public open_life<open_file>, public rcu_obj_base<open_file, op
   static void complete(request& base) noexcept;
   static const request_ops operations;
 
-  [[nodiscard]] result<void> transfer(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept;
-  [[nodiscard]] result<void> perform(io_request& request, cancel_probe probe) noexcept;
+  // Begins a request on its device, if that sees requests. Returns the info for its calls.
+  [[nodiscard]] open_info* try_begin(io_request& request) noexcept;
+  [[nodiscard]] result<open_info*> begin(io_request& request, cancel_probe probe) noexcept;
+  // Ends what has begun. Idempotent.
+  void end(io_request& request) noexcept;
+  [[nodiscard]] result<void> serve(io_request& request, std::uint64_t budget, cancel_probe probe) noexcept;
+  [[nodiscard]] result<void> transfer(io_request& request, open_info& info, std::uint64_t budget,
+                                      cancel_probe probe) noexcept;
+  [[nodiscard]] result<void> perform(io_request& request, open_info& info, cancel_probe probe) noexcept;
   // What open_life asks for.
   void release_info() noexcept;
   void free_memory() noexcept;

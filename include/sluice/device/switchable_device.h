@@ -3,18 +3,20 @@
 //   auto disk = switchable_device::create(old_target).value();
 //   auto switched = disk->replace(new_target);                    // operations go on meanwhile
 //
-// replace() opens the new target; from then on operations that begin go there; it waits until the last one on the old
-// target has ended, flushes that one and releases it. No operation fails or is lost because of it. What the targets hold
-// is the caller's matter: an operation that is under way on the old one is not repeated on the new one.
+// replace() opens the new target; from then on requests that begin go there; it waits until the last one on the old
+// target has ended, flushes that one and releases it. No request fails or is lost because of it, and each is done by one target as a
+// whole, in however many quanta. What the targets hold is the caller's matter: a request that is under way on the old one
+// is not repeated on the new one.
 //
-// | operation began         | goes to                                                                                |
+// | request began           | goes to                                                                                |
 // |-------------------------|----------------------------------------------------------------------------------------|
 // | before replace()        | the old target, to its end                                                             |
 // | during replace()        | one of the two                                                                         |
 // | after it returned       | the new one                                                                            |
 //
-// A request that was moved in part inside submit may find its rest on the new target. All openings of this device share
-// one opening of the target.
+// A request begins when the first byte of it is tried or moved, not while it waits. One that has begun and waits for its next quantum (in a
+// queue that is quiesced, or under a limit) is waited for: give replace() a deadline there. All openings of this device share one
+// opening of the target.
 //
 // | state         | replace                          | settle        |
 // |---------------|----------------------------------|---------------|
@@ -23,10 +25,10 @@
 //
 // Ownership:      one count on the target; during a replace on both.
 // Thread safety:  as device; of several replace or settle at once one works and the others get EBUSY.
-// Blocking:       replace and settle wait for operations on the old target, up to the deadline, and for its flush.
+// Blocking:       replace and settle wait for requests on the old target, up to the deadline, and for its flush.
 //                 Do not call them from an operation of this device.
 // Errors:         see replace. Where one is returned nothing was switched.
-// Cost:           per operation a read section and a wide gate.
+// Cost:           per request a read section and a wide gate, for a write that is hashed two of each.
 // Invariants:     D1 D2
 #pragma once
 
@@ -91,12 +93,19 @@ class switchable_device final : public device {
   [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
                                             std::span<extent> into, cancel_probe probe) noexcept override;
 
-  // A key of its own while the target asks for one: that of the target may die with it.
-  [[nodiscard]] write_hash hashed_by() const noexcept override;
+  // The target's key in a domain of its own: that of the target may die with it.
+  [[nodiscard]] write_hash hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept override;
+
+  [[nodiscard]] result<open_info*> begin(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                         cancel_probe probe) noexcept override;
+  [[nodiscard]] open_info* try_begin(open_info& info, io_op op, std::uint64_t offset,
+                                     std::uint64_t length) noexcept override;
+  void end(open_info& begun) noexcept override;
 
  private:
   struct leg;
   struct legs;
+  struct route;
 
   switchable_device(device_traits traits, ref<hash_domain> writes, std::unique_ptr<leg> first);
   ~switchable_device() override;
@@ -105,16 +114,15 @@ class switchable_device final : public device {
   [[nodiscard]] static result<std::unique_ptr<leg>> open_leg(ref<device> target, bool read_only);
   // Waits for the leg that is leaving, if there is one. Requires: changing_ is ours.
   [[nodiscard]] switch_report finish_leaving(steady_time deadline) noexcept;
-  // Calls use(target, its info) on the leg of now.
+  // Calls use(target, the target's info) for a request, on the target on which it began.
   template <class Use>
-  auto with_target(Use use) noexcept;
+  static auto on_target(open_info& begun, Use use) noexcept;
 
   // Constant after construction.
   const ref<hash_domain> writes_;
   const std::unique_ptr<legs> legs_;
   // Synchronise themselves.
   std::atomic<bool> changing_{false};  // a replace or settle is at it
-  std::atomic<bool> hashed_;           // the target wants its writes one at a time
   std::atomic<std::uint64_t> replacements_{0};
 };
 
