@@ -163,16 +163,24 @@ bool fair_elevator::may_go_locked(request& coming, io_cq* pair, steady_time now)
   now_ns_ = ns_of(now);
   auto& flow = static_cast<fair_pair&>(*pair);
   // Behind its own, if any of it wait: a flow's requests go in their order.
-  return !flow.in() && order_.try_pass(flow, flow.terms(), piece_of(coming.bytes_left()), now_ns_);
+  if (flow.in() || !order_.try_pass(flow, flow.terms(), piece_of(coming.bytes_left()), now_ns_)) {
+    return false;
+  }
+  set_note(coming, flow.limits_version());
+  return true;
 }
 
 bool fair_elevator::goes_on_locked(request& going, io_cq* pair, std::uint64_t bytes, steady_time now) noexcept {
   now_ns_ = ns_of(now);
   auto& flow = static_cast<fair_pair&>(*pair);
+  if (bytes > piece_of(going.bytes_left() + bytes)) {
+    return false;  // a block larger than the quantum: what it moved beyond its charge counts before the limits are asked
+  }
   // No flow waits, so the time of its class goes along with this one: what it takes alone costs it nothing later.
   if (!order_.try_pass(flow, flow.terms(), piece_of(going.bytes_left()), now_ns_)) {
     return false;
   }
+  set_note(going, flow.limits_version());
   settle(flow, going, bytes);
   return true;
 }
@@ -180,8 +188,11 @@ bool fair_elevator::goes_on_locked(request& going, io_cq* pair, std::uint64_t by
 void fair_elevator::lift_limits_locked(bool lifted, steady_time now) noexcept {
   now_ns_ = ns_of(now);
   order_.lift_limits(lifted);
-  while (fair_flow* capped = lifted ? order_.take_capped() : nullptr) {
-    order_.wake(*capped, static_cast<fair_pair*>(capped)->terms(), now_ns_);
+  // Each flow that waits stands where its limits put it now.
+  fair_pair* const first = ring_;
+  for (fair_pair* each = first; each != nullptr; each = each->next_ == first ? nullptr : each->next_) {
+    order_.sleep(*each);
+    order_.wake(*each, each->terms(), now_ns_);
   }
 }
 
@@ -216,6 +227,7 @@ elevator_pick fair_elevator::next_locked(steady_time now) noexcept {
   auto& flow = static_cast<fair_pair&>(*found.flow);
   request* next = flow.pop();
   SLUICE_CHECK(next != nullptr, "a flow is in the order with nothing waiting");
+  set_note(*next, flow.limits_version());  // what it goes by: serve() takes new terms after the charge
   const auto rest = flow.empty() ? fair_order::more::no : fair_order::more::yes;
   order_.serve(flow, flow.terms(), piece_of(next->bytes_left()), rest, now_ns_);
   if (rest == fair_order::more::no) {
@@ -231,7 +243,7 @@ void fair_elevator::served_locked(request& over, io_cq* pair, std::uint64_t byte
 
 void fair_elevator::take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
   now_ns_ = ns_of(now);
-  order_.take_back(static_cast<fair_pair&>(*pair), piece_of(untouched.bytes_left()), now_ns_);
+  order_.take_back(static_cast<fair_pair&>(*pair), piece_of(untouched.bytes_left()), note_of(untouched), now_ns_);
 }
 
 template <class Take>

@@ -53,6 +53,12 @@ bool fair_order::nothing_ready() const noexcept {
   return std::ranges::all_of(levels_, [](const level& each) { return each.ready.empty(); });
 }
 
+bool fair_order::none_waits(std::uint64_t now_ns) const noexcept {
+  // A capped flow whose time has come is taken out by the next pick only.
+  const fair_node* first = capped_.first();
+  return nothing_ready() && (first == nullptr || first->key().at.low > now_ns);
+}
+
 bool fair_order::empty() const noexcept {
   return capped_.empty() && nothing_ready();
 }
@@ -82,6 +88,7 @@ void fair_order::take_terms(fair_flow& flow, const fair_terms& terms) noexcept {
   }
   if (terms.limits != flow.limits_) {
     flow.limits_ = terms.limits;
+    ++flow.limits_version_;
     flow.ops_.reset();
     flow.bytes_.reset();
   }
@@ -151,14 +158,6 @@ fair_flow* fair_order::take_due(std::uint64_t now_ns) noexcept {
   return flow;
 }
 
-fair_flow* fair_order::take_capped() noexcept {
-  auto* const first = static_cast<fair_flow*>(capped_.first());
-  if (first != nullptr) {
-    take_out(*first);
-  }
-  return first;
-}
-
 std::size_t fair_order::class_to_go() const noexcept {
   // The lowest class is asked first, so that its bound holds whatever the others owe each other.
   if (!levels_[idle].ready.empty() && levels_[idle].passed >= options_.idle_after) {
@@ -214,7 +213,7 @@ void fair_order::settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64
                         std::uint64_t now_ns) noexcept {
   const auto served = static_cast<std::int64_t>(cost_of(served_bytes));
   const auto moved = static_cast<std::int64_t>(cost_of(moved_bytes));
-  if (moved <= served || !nothing_ready()) {
+  if (moved <= served || !none_waits(now_ns)) {
     // Bounded: what is owed for longer than a second of work is nobody's fair share.
     flow.owes_ns_ = std::clamp<std::int64_t>(flow.owes_ns_ + moved - served, -most_cost_ns, most_cost_ns);
   }
@@ -223,7 +222,8 @@ void fair_order::settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64
   }
 }
 
-void fair_order::take_back(fair_flow& flow, std::uint64_t bytes, std::uint64_t now_ns) noexcept {
+void fair_order::take_back(fair_flow& flow, std::uint64_t bytes, std::uint16_t limits_version,
+                           std::uint64_t now_ns) noexcept {
   const bool was_in = flow.in();
   take_out(flow);
   // Not before the time of now: that is where it would be filed anyhow, and its shares may have changed meanwhile.
@@ -238,7 +238,9 @@ void fair_order::take_back(fair_flow& flow, std::uint64_t bytes, std::uint64_t n
       moved.take_back(bytes, limits.bytes_per_second);
     }
   };
-  back(flow.limits_, flow.ops_, flow.bytes_);
+  if (limits_version == flow.limits_version_) {
+    back(flow.limits_, flow.ops_, flow.bytes_);
+  }
   back(options_.limits, ops_, bytes_);
   if (was_in) {
     file(flow, now_ns, woken);

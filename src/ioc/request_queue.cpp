@@ -6,11 +6,10 @@
 
 #include "sluice/base/check.h"
 
+#include "ioc/queue_ids.h"
+
 namespace sluice {
 namespace {
-
-// The source of ids: 2^64 queues are never made.
-constinit std::atomic<std::uint64_t> next_queue_id{1};
 
 void count(std::atomic<std::uint64_t>& figure, std::uint64_t by = 1) noexcept {
   figure.fetch_add(by, std::memory_order_relaxed);  // a figure: it orders nothing
@@ -48,7 +47,7 @@ request_queue::request_queue(io_wq& workers, const request_queue_options& option
       quantum_(options.quantum != 0 ? options.quantum : ~std::uint64_t{0}),
       clock_(options.clock != nullptr ? *options.clock : clock_seam::real()),
       // relaxed: only the value must differ.
-      id_(next_queue_id.fetch_add(1, std::memory_order_relaxed)),
+      id_(detail::next_queue_id.fetch_add(1, std::memory_order_relaxed)),
       depth_(options.depth),
       order_(std::move(order)),
       timer_(*this) {
@@ -146,6 +145,7 @@ request_queue::entered request_queue::enter_locked(request& issue, io_context& c
   accept(issue, context);
   bool mine = false;
   if (aside) {
+    issue.held_as_ = next_held_++;
     held_.push(issue);
     ++held_count_;
   } else {
@@ -216,8 +216,8 @@ result<issued> request_queue::hand_or_wait(request& issue, io_context& context) 
       settle_locked();
     } else {
       const steady_time now = now_locked();
-      if (issue.pair_ != nullptr && issue.bytes_left_ == issue.left_at_start_) {
-        order_->take_back_locked(issue, issue.pair_, now);
+      if (issue.bytes_left_ == issue.left_at_start_) {
+        untouched_locked(issue, now);
       } else {
         served_locked(issue, now);
       }
@@ -340,6 +340,13 @@ void request_queue::served_locked(request& over, steady_time now) noexcept {
   }
 }
 
+// What was let go is back without having moved a byte.
+void request_queue::untouched_locked(request& back, steady_time now) noexcept {
+  if (back.pair_ != nullptr) {
+    order_->take_back_locked(back, back.pair_, now);
+  }
+}
+
 void request_queue::settle_locked() noexcept {
   if (stopped_ || paired_ || waiting_locked() != 0 || idle_waits_ != 0 || freezers_ != 0 || quiescers_ != 0) {
     slots_.freeze_locked();
@@ -349,7 +356,7 @@ void request_queue::settle_locked() noexcept {
   const std::uint32_t urgent =
       (queued_ != 0 ? others_wait : 0) | (quiescers_ != 0 ? is_quiesced : 0) | (removed_ ? is_removed : 0);
   if (urgent != urgent_.load(std::memory_order_relaxed)) {  // relaxed: written under the lock only
-    // seq_cst: a run that begins after quiesce or remove has said so must see it.
+    // seq_cst: a worker that takes a request up after quiesce or remove has said so must see it.
     urgent_.store(urgent, std::memory_order_seq_cst);
   }
   // Under the lock: who wakes may free the queue once the lock is let go.
@@ -403,9 +410,7 @@ bool request_queue::put_off(request& refused) noexcept {
     return false;
   }
   const steady_time now = now_locked();
-  if (refused.pair_ != nullptr) {
-    order_->take_back_locked(refused, refused.pair_, now);
-  }
+  untouched_locked(refused, now);
   slots_.give_handed_locked();
   refused.waits_since_ = now.time_since_epoch().count();
   order_->insert_again_locked(refused, refused.pair_);
@@ -437,7 +442,8 @@ request_queue::fate request_queue::run_quanta(request& mine, const work_context&
     const std::uint64_t left = mine.bytes_left_;
     mine.request_ops_->run(mine, quantum_, cancel_probe(scope));
     const bool told = scope.cancelled();
-    const std::uint32_t urgent = urgent_.load(std::memory_order_relaxed);  // a hint: looked at again under the lock
+    // seq_cst: as in work_run, since this worker takes the request up for its next quantum.
+    const std::uint32_t urgent = urgent_.load(std::memory_order_seq_cst);
     const bool removed = told && (urgent & is_removed) != 0;
     if (mine.result_ >= 0 && mine.bytes_left_ == 0) {
       return fate::ended;
@@ -492,10 +498,13 @@ void request_queue::put_back(request& cut) noexcept {
     removed = removed_;
     if (!removed) {
       const steady_time now = now_locked();
-      const std::uint64_t moved = cut.left_at_start_ - cut.bytes_left_;
-      count(bytes_, moved);
-      cut_ += moved != 0 ? 1 : 0;
-      served_locked(cut, now);
+      if (cut.left_at_start_ == cut.bytes_left_) {
+        untouched_locked(cut, now);  // the queue was quiesced before it ran
+      } else {
+        count(bytes_, cut.left_at_start_ - cut.bytes_left_);
+        ++cut_;
+        served_locked(cut, now);
+      }
       slots_.give_handed_locked();
       cut.waits_since_ = now.time_since_epoch().count();
       order_->insert_again_locked(cut, cut.pair_);

@@ -35,34 +35,25 @@ std::size_t request_queue::cancel_owner(std::uint64_t owner) noexcept {
   return answered;
 }
 
-bool request_queue::wait_idle_locked(steady_time deadline) noexcept {
-  ++idle_waits_;
-  settle_locked();
-  bool in_time = true;
-  while (!idle_locked() && in_time) {
-    in_time = changed_.wait_until(lock_, deadline);
-  }
-  --idle_waits_;
-  settle_locked();
-  return idle_locked();
+bool request_queue::over_locked(std::uint64_t mark) const noexcept {
+  return idle_locked() && (held_count_ == 0 || held_.front()->held_as_ >= mark);
 }
 
-// As that, and nothing is held aside either.
-bool request_queue::wait_empty_locked(steady_time deadline) noexcept {
+bool request_queue::wait_idle_locked(steady_time deadline, std::uint64_t mark) noexcept {
   ++idle_waits_;
   settle_locked();
   bool in_time = true;
-  while ((!idle_locked() || held_count_ != 0) && in_time) {
+  while (!over_locked(mark) && in_time) {
     in_time = changed_.wait_until(lock_, deadline);
   }
   --idle_waits_;
   settle_locked();
-  return idle_locked() && held_count_ == 0;
+  return over_locked(mark);
 }
 
 result<void> request_queue::drain(steady_time deadline) noexcept {
   scoped_lock hold(lock_);
-  return wait_empty_locked(deadline) ? result<void>{} : fail(ETIMEDOUT);
+  return wait_idle_locked(deadline, all_held) ? result<void>{} : fail(ETIMEDOUT);
 }
 
 result<void> request_queue::stop(steady_time deadline) noexcept {
@@ -75,7 +66,7 @@ result<void> request_queue::stop(steady_time deadline) noexcept {
   look_again();
   {
     scoped_lock hold(lock_);
-    if (!wait_empty_locked(deadline)) {
+    if (!wait_idle_locked(deadline, all_held)) {
       return fail(ETIMEDOUT);
     }
   }
@@ -113,31 +104,56 @@ void request_queue::unquiesce() noexcept {
 }
 
 result<void> request_queue::freeze(steady_time deadline) noexcept {
+  return freeze_for(held_before::goes, deadline);
+}
+
+result<void> request_queue::freeze_for(held_before held, steady_time deadline) noexcept {
+  freeze_wait mine;
   {
     scoped_lock hold(lock_);
+    mine.mark = held == held_before::goes ? next_held_ : nothing_held;
+    freeze_wait** end = &freeze_waits_;
+    while (*end != nullptr) {
+      end = &(*end)->next;
+    }
+    *end = &mine;
     ++freezers_;
     lift_limits_locked();
   }
   look_again();
+  bool over = false;
   {
     scoped_lock hold(lock_);
-    if (wait_idle_locked(deadline)) {
-      return {};
+    over = wait_idle_locked(deadline, mine.mark);
+    freeze_wait** place = &freeze_waits_;
+    while (*place != &mine) {
+      place = &(*place)->next;
     }
+    *place = mine.next;
+    ++frozen_;  // from here on it can be undone by unfreeze()
   }
-  unfreeze();
-  return fail(ETIMEDOUT);
+  if (!over) {
+    unfreeze();
+    return fail(ETIMEDOUT);
+  }
+  return {};
 }
 
 void request_queue::unfreeze() noexcept {
   {
     scoped_lock hold(lock_);
-    SLUICE_CHECK(freezers_ != 0, "unfreeze() without a freeze()");
+    SLUICE_CHECK(frozen_ != 0, "unfreeze() without a freeze()");
+    --frozen_;
     --freezers_;
     lift_limits_locked();
     settle_locked();
   }
   let_held_go();
+}
+
+bool request_queue::may_let_go_locked() const noexcept {
+  return held_count_ != 0 && frozen_ == 0 &&
+         (freeze_waits_ == nullptr || held_.front()->held_as_ < freeze_waits_->mark);
 }
 
 // What was held aside enters the elevator in order; who is submitted meanwhile is held aside behind it.
@@ -151,10 +167,10 @@ void request_queue::let_held_go() noexcept {
     {
       scoped_lock hold(lock_);
       slots_.freeze_locked();
-      for (unsigned i = 0; i < at_once && freezers_ == 0 && held_count_ != 0 && !wants; ++i) {
+      for (unsigned i = 0; i < at_once && may_let_go_locked() && !wants; ++i) {
         wants = insert_held_locked(lacks_pair, failed);
       }
-      more = freezers_ == 0 && held_count_ != 0;
+      more = may_let_go_locked();
       static_cast<void>(collect_locked(go));
       settle_locked();
     }
@@ -258,7 +274,7 @@ result<void> request_queue::set_elevator(std::unique_ptr<elevator> order, steady
     return fail(ENOMEM);
   }
   own_pair own;
-  result<void> done = freeze(deadline);
+  result<void> done = freeze_for(held_before::stays, deadline);
   io_cq* ended = nullptr;
   if (done) {
     scoped_lock hold(lock_);
@@ -307,7 +323,7 @@ removal_report request_queue::remove(steady_time deadline) noexcept {
   io_cq* ended = nullptr;
   {
     scoped_lock hold(lock_);
-    const bool idle = wait_idle_locked(deadline);
+    const bool idle = wait_idle_locked(deadline, nothing_held);
     report = removal_;
     report.stuck = slots_.count();
     ended = idle ? end_io_cqs_locked() : nullptr;
@@ -332,7 +348,8 @@ request_queue_stats request_queue::stats() const noexcept {
           .bytes = bytes_.load(std::memory_order_relaxed),
           .in_flight = slots_.count(),
           .on_workers = slots_.handed(),
-          .waiting = waiting_locked()};
+          .waiting = waiting_locked(),
+          .freezes = freezers_};
 }
 
 io_cq_stats request_queue::stats_of(io_context& context) noexcept {

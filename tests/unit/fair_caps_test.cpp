@@ -57,6 +57,17 @@ TEST(RateGate, KeepsToVastRates) {
   EXPECT_EQ(gate.ready_ns(0), 3 * second_ns);
 }
 
+// Amounts that are small beside a vast rate: no fraction is lost, however many they are.
+TEST(RateGate, CarriesFractionsOfVastRates) {
+  rate_gate gate;
+  constexpr std::uint64_t rate = 1ULL << 35U;
+  constexpr std::uint64_t count = 1'000'000;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    gate.charge(515, rate, second_ns);
+  }
+  EXPECT_EQ(gate.ready_ns(0), second_ns + 14'988'472U) << "515 MB at 32 GiB/s";
+}
+
 TEST(FairCaps, AFlowGetsItsIopsAndNoMore) {
   fair_bench bench({.burst = std::chrono::nanoseconds(0)});
   sent_flow capped;
@@ -80,6 +91,28 @@ TEST(FairCaps, AFlowGetsItsBandwidthAndNoMore) {
   bench.add(capped, fair_bench::for_ever);
   bench.run_until(bench.now_ns + 30 * second_ns - 1);
   EXPECT_EQ(capped.sum_bytes, 30ULL << 20U);
+  bench.clear(capped);
+}
+
+// What went under one limit, and is taken back under the next, is no credit for that.
+TEST(FairCaps, ALimitThatWasChangedGivesNothingBackForWhatWentBeforeIt) {
+  fair_bench bench({.burst = std::chrono::nanoseconds(0)});
+  sent_flow capped;
+  capped.terms.limits = {.iops = 10};
+  bench.add(capped, 1);
+  ASSERT_NE(bench.pick(), nullptr);
+  const std::uint16_t version = capped.limits_version();
+  capped.terms.limits = {.iops = 1};
+  bench.add(capped, 1);  // the new limit is noticed here
+  ASSERT_NE(bench.pick(), nullptr);
+  EXPECT_NE(capped.limits_version(), version);
+  bench.order.take_back(capped, capped.bytes, version, bench.now_ns);
+  const std::uint64_t begin = bench.now_ns;
+  bench.add(capped, 1);
+  bench.run_until(begin + second_ns - 1);
+  EXPECT_EQ(capped.pieces, 2U) << "one piece a second, and that of this second has gone";
+  bench.run_until(begin + second_ns);
+  EXPECT_EQ(capped.pieces, 3U);
   bench.clear(capped);
 }
 

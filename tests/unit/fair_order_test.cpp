@@ -362,14 +362,14 @@ TEST(FairOrder, WhatIsTakenBackWasNeverServed) {
   for (int i = 0; i < 50; ++i) {
     ASSERT_TRUE(bench.order.try_pass(light, light.terms, light.bytes, bench.now_ns)) << i;
     if (i % 2 == 0) {
-      bench.order.take_back(light, light.bytes, bench.now_ns);
+      bench.order.take_back(light, light.bytes, light.limits_version(), bench.now_ns);
       bench.add(light, 1);
     } else {
       bench.add(light, 1);  // another of it came meanwhile
-      bench.order.take_back(light, light.bytes, bench.now_ns);
+      bench.order.take_back(light, light.bytes, light.limits_version(), bench.now_ns);
     }
     ASSERT_EQ(bench.pick(), &light) << i;
-    bench.order.take_back(light, light.bytes, bench.now_ns);
+    bench.order.take_back(light, light.bytes, light.limits_version(), bench.now_ns);
   }
   clear(bench, flows);
 }

@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <deque>
+#include <semaphore>
 #include <thread>
 #include <vector>
 
@@ -139,6 +140,57 @@ TEST_F(FairQueue, AFreezeDoesNotWaitForALimitAndPutsItBack) {
   queue_->unfreeze();
   EXPECT_LE(moved_at_rest() - moved, quantum);
   EXPECT_EQ(after.completions.load(std::memory_order_seq_cst), 0) << "128 MiB are to be paid for";
+  EXPECT_TRUE(queue_->stop());
+}
+
+// A flow that is filed as ready while the limits are lifted is asked for its limit again when they are put back.
+TEST_F(FairQueue, AFlowThatWaitsWhileLimitsAreLiftedIsLimitedAfterwards) {
+  make({}, 1);
+  const ref<io_context> limited = make_context({.bytes_per_second = 10 * mib});
+  probe_request before, waits;
+  before.has_bytes(64 * mib);
+  ASSERT_EQ(queue_->submit(before, *limited).value(), issued::queued);
+  ASSERT_TRUE(queue_->freeze());
+  ASSERT_TRUE(queue_->quiesce());
+  // Held aside, then let go into a queue that is quiesced: it waits in the elevator when the next freeze lifts the limits.
+  waits.has_bytes(mib);
+  ASSERT_EQ(queue_->submit(waits, *limited).value(), issued::queued);
+  queue_->unfreeze();
+  EXPECT_EQ(queue_->freeze(clock_seam::real().now()).error(), error_of(ETIMEDOUT));
+  const std::uint64_t moved = queue_->stats().bytes;
+  queue_->unquiesce();
+  EXPECT_EQ(moved_at_rest(), moved) << "64 MiB are to be paid for";
+  EXPECT_TRUE(queue_->stop());
+}
+
+// A request that a worker has taken up in a quiesced queue has not run: it pays its limit when it does.
+TEST_F(FairQueue, ARequestThatIsQuiescedBeforeItRanPaysOnce) {
+  wq_ = io_wq::create({.max_bound = 1, .name = "test", .clock = &clock_}).value();
+  make({});
+  const ref<io_context> limited = make_context({.iops = 10});
+  std::binary_semaphore started{0};
+  std::binary_semaphore go{0};
+  ASSERT_TRUE(wq_->submit([&] {
+                   started.release();
+                   go.acquire();
+                 })
+                  .has_value());
+  started.acquire();  // the worker is taken
+  probe_request once, next;
+  ASSERT_EQ(queue_->submit(once, *limited).value(), issued::queued);
+  ASSERT_TRUE(queue_->quiesce());
+  go.release();
+  while (queue_->stats().on_workers != 0) {
+    std::this_thread::yield();
+  }
+  EXPECT_EQ(once.runs.load(std::memory_order_seq_cst), 0);
+  const steady_time begin = clock_.now();
+  queue_->unquiesce();
+  EXPECT_TRUE(lets_time_pass_until([&] { return once.completions.load(std::memory_order_seq_cst) == 1; }));
+  EXPECT_EQ(clock_.now(), begin) << "its piece was given back";
+  ASSERT_EQ(queue_->submit(next, *limited).value(), issued::queued);
+  EXPECT_TRUE(lets_time_pass_until([&] { return next.completions.load(std::memory_order_seq_cst) == 1; }));
+  EXPECT_LE(clock_.now() - begin, milliseconds(110)) << "a tenth of a second, not two";
   EXPECT_TRUE(queue_->stop());
 }
 

@@ -2,8 +2,12 @@
 // tests/race.
 #include "sluice/ioc/io_cq.h"
 
+#include <array>
+#include <vector>
+
 #include <gtest/gtest.h>
 
+#include "ioc/queue_ids.h"
 #include "support/io_helpers.h"
 
 namespace io_cq_test {
@@ -108,14 +112,54 @@ TEST(IoCq, EndsWithItsQueue) {
   EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), figures.made.load(std::memory_order_seq_cst));
 }
 
+// The ids of queues from `next` on, as if the counter had come round. It goes on where it was at the end.
+class ids_again {
+ public:
+  explicit ids_again(std::uint64_t next) noexcept
+      : before_(detail::next_queue_id.exchange(next, std::memory_order_seq_cst)) {}
+  ~ids_again() { detail::next_queue_id.store(before_, std::memory_order_seq_cst); }
+  ids_again(const ids_again&) = delete;
+  ids_again& operator=(const ids_again&) = delete;
+
+ private:
+  std::uint64_t before_;
+};
+
+ref<request_queue> make_queue(io_wq& wq, counts& figures) {
+  return request_queue::create(wq, {}, std::make_unique<counting_elevator>(figures)).value();
+}
+
+ref<request_queue> make_queue(io_wq& wq, counts& figures, std::uint64_t id) {
+  const ids_again source(id);
+  return make_queue(wq, figures);
+}
+
+void expect_pair_of(io_cq* pair, const request_queue& queue, const io_context& context) {
+  ASSERT_NE(pair, nullptr);
+  EXPECT_EQ(&pair->queue(), &queue);
+  EXPECT_EQ(&pair->context(), &context);
+}
+
+// More contexts than a queue has hints. Whichever of them the hints name when a walk over all begins, the others are looked up
+// in their trees.
+struct many_contexts {
+  static constexpr std::size_t count = 40;  // a queue has 16 hints
+  many_contexts() {
+    for (std::size_t i = 0; i < count; ++i) {
+      contexts.push_back(tasks[i].get_task_io_context(task_side::current).value());
+    }
+  }
+  std::array<task, count> tasks;
+  std::vector<ref<io_context>> contexts;
+};
+
 // O6: the hint and the tree are asked for this queue, never for one that had its place before.
 TEST(IoCq, LookupIsNeverMisledByAnotherQueue) {
   counts figures;
   pair_bench bench(figures);
   io_cq* ours = bench.queue->get_io_cq(*bench.context).value();
   for (int i = 0; i < 50; ++i) {
-    const ref<request_queue> other =
-        request_queue::create(*bench.wq, {}, std::make_unique<counting_elevator>(figures)).value();
+    const ref<request_queue> other = make_queue(*bench.wq, figures);
     EXPECT_EQ(other->lookup_io_cq(*bench.context), nullptr) << "a new queue, perhaps at an old one's address";
     io_cq* its = other->get_io_cq(*bench.context).value();
     EXPECT_EQ(&its->queue(), other.get());
@@ -123,6 +167,77 @@ TEST(IoCq, LookupIsNeverMisledByAnotherQueue) {
     EXPECT_TRUE(other->stop().has_value());
   }
   EXPECT_EQ(figures.exited.load(std::memory_order_seq_cst), 50);
+}
+
+// O6 where an id comes twice, both queues alive: each finds its own, by its hints and in the trees, and ends its own.
+TEST(IoCq, TwoQueuesOfOneIdAreNeverTakenForEachOther) {
+  counts first_figures, second_figures;
+  pair_bench bench(first_figures);
+  request_queue& first = *bench.queue;
+  many_contexts all;
+  for (const ref<io_context>& each : all.contexts) {
+    ASSERT_TRUE(first.get_io_cq(*each).has_value());
+  }
+  const ref<request_queue> other = make_queue(*bench.wq, second_figures, first.id());
+  request_queue& second = *other;
+  ASSERT_EQ(second.id(), first.id()) << "what this test is about";
+  for (const ref<io_context>& each : all.contexts) {
+    EXPECT_EQ(second.lookup_io_cq(*each), nullptr) << "it has none yet";
+    expect_pair_of(second.get_io_cq(*each).value(), second, *each);
+    EXPECT_EQ(each->nr_io_cqs(), 2U);
+  }
+  for (const ref<io_context>& each : all.contexts) {
+    for (request_queue* queue : {&first, &second}) {
+      io_cq* found = queue->lookup_io_cq(*each);  // mostly in the tree
+      expect_pair_of(found, *queue, *each);
+      EXPECT_EQ(queue->lookup_io_cq(*each), found) << "by the hint";
+      EXPECT_EQ(queue->get_io_cq(*each).value(), found);
+    }
+  }
+  // A context ends its pair on each of them once.
+  all.tasks[0].exit_io_context();
+  EXPECT_EQ(first_figures.exited.load(std::memory_order_seq_cst), 1);
+  EXPECT_EQ(second_figures.exited.load(std::memory_order_seq_cst), 1);
+  // The first queue ends its own and leaves the other's where they are.
+  EXPECT_TRUE(first.stop().has_value());
+  EXPECT_EQ(first_figures.destroyed.load(std::memory_order_seq_cst), static_cast<int>(many_contexts::count) - 1);
+  EXPECT_EQ(second_figures.exited.load(std::memory_order_seq_cst), 1);
+  for (std::size_t i = 1; i < many_contexts::count; ++i) {
+    EXPECT_EQ(first.lookup_io_cq(*all.contexts[i]), nullptr);
+    expect_pair_of(second.lookup_io_cq(*all.contexts[i]), second, *all.contexts[i]);
+  }
+  EXPECT_TRUE(second.stop().has_value());
+}
+
+// O6 where an id comes again after its queue has ended. In half of the rounds that queue is still there, in the others the new
+// one may lie at its address.
+TEST(IoCq, AQueueWithTheIdOfOneThatEndedFindsNothingOfIt) {
+  counts figures;
+  pair_bench bench(figures);
+  many_contexts all;
+  ref<request_queue> ended;
+  std::uint64_t id = 0;
+  for (int round = 0; round < 20; ++round) {
+    if (round % 2 == 0) {
+      ended.reset();
+    }
+    const ref<request_queue> fresh = id == 0 ? make_queue(*bench.wq, figures) : make_queue(*bench.wq, figures, id);
+    ASSERT_TRUE(id == 0 || fresh->id() == id) << "what this test is about";
+    id = fresh->id();
+    for (const ref<io_context>& each : all.contexts) {
+      EXPECT_EQ(fresh->lookup_io_cq(*each), nullptr) << "nothing of the one that ended";
+      io_cq* made = fresh->get_io_cq(*each).value();
+      expect_pair_of(made, *fresh, *each);
+      EXPECT_EQ(fresh->lookup_io_cq(*each), made);
+      EXPECT_EQ(each->nr_io_cqs(), 1U);
+      if (ended) {
+        EXPECT_EQ(ended->lookup_io_cq(*each), nullptr) << "nor the other way round";
+      }
+    }
+    EXPECT_TRUE(fresh->stop().has_value());
+    ended = fresh;
+  }
+  EXPECT_EQ(figures.destroyed.load(std::memory_order_seq_cst), figures.made.load(std::memory_order_seq_cst));
 }
 
 TEST(IoCq, RequestsThroughAnElevatorThatWantsPairsStillGo) {

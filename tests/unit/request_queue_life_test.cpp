@@ -2,10 +2,13 @@
 // requests on the worker; all waiting is for events.
 #include <unistd.h>
 
+#include <array>
 #include <semaphore>
+#include <thread>
 
 #include <gtest/gtest.h>
 
+#include "support/joined_threads.h"
 #include "support/queue_helpers.h"
 
 namespace request_queue_life_test {
@@ -50,16 +53,15 @@ TEST(RequestQueueLife, QuiesceWaitsForAttempts) {
   probe_request tried;
   tried.inline_ok = true;
   tried.in_try = [&] { gate.pass(); };
-  std::thread submitter([&] { EXPECT_EQ(bench.queue->submit(tried, *bench.context).value(), issued::completed); });
+  test::joined_threads both([&] { gate.open(); });
+  both.start([&] { EXPECT_EQ(bench.queue->submit(tried, *bench.context).value(), issued::completed); });
   gate.await_arrivals(1);
   EXPECT_EQ(bench.queue->quiesce(at_once()).error(), error_of(ETIMEDOUT));
   probe_request other;
   other.inline_ok = true;
   EXPECT_EQ(bench.queue->submit(other, *bench.context).value(), issued::completed) << "undone";
-  std::thread quiescer([&] { EXPECT_TRUE(bench.queue->quiesce().has_value()); });
-  gate.open();
-  quiescer.join();
-  submitter.join();
+  both.start([&] { EXPECT_TRUE(bench.queue->quiesce().has_value()); });
+  both.stop_and_join();
   bench.queue->unquiesce();
 }
 
@@ -119,6 +121,61 @@ TEST(RequestQueueLife, FreezeWaitsForAllThatWasAcceptedAndHoldsTheRestAside) {
   bench.queue->unfreeze();
   ASSERT_TRUE(bench.queue->drain().has_value());
   EXPECT_EQ(order, (std::vector<int>{1, 2}));
+}
+
+// What is held aside was accepted: a freeze that comes later waits for it, until the earlier one lets it go.
+TEST(RequestQueueLife, ASecondFreezeWaitsForWhatTheFirstHolds) {
+  test::io_bench bench;
+  probe_request held, late;
+  ASSERT_TRUE(bench.queue->freeze().has_value());
+  ASSERT_TRUE(bench.queue->submit(held, *bench.context).has_value());
+  EXPECT_EQ(bench.queue->freeze(at_once()).error(), error_of(ETIMEDOUT));
+  EXPECT_EQ(held.runs.load(std::memory_order_seq_cst), 0) << "undone, and the first one holds";
+  std::thread second([&] {
+    EXPECT_TRUE(bench.queue->freeze().has_value());
+    EXPECT_EQ(held.completions.load(std::memory_order_seq_cst), 1);
+    EXPECT_EQ(late.completions.load(std::memory_order_seq_cst), 0);
+  });
+  while (bench.queue->stats().freezes != 2) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(bench.queue->submit(late, *bench.context).has_value());
+  bench.queue->unfreeze();
+  second.join();
+  EXPECT_EQ(held.wait(), 2);
+  EXPECT_EQ(bench.queue->stats().waiting, 1U) << "what came after the second one is held for it";
+  bench.queue->unfreeze();
+  EXPECT_EQ(late.wait(), 2);
+}
+
+TEST(RequestQueueLife, AFreezeThatIsGivenUpLetsTheOthersGoOn) {
+  test::io_bench bench;
+  std::array<probe_request, 3> all;
+  ASSERT_TRUE(bench.queue->freeze().has_value());
+  for (probe_request& each : all) {
+    ASSERT_TRUE(bench.queue->submit(each, *bench.context).has_value());
+    EXPECT_EQ(bench.queue->freeze(at_once()).error(), error_of(ETIMEDOUT));
+  }
+  EXPECT_EQ(bench.queue->stats().waiting, 3U);
+  bench.queue->unfreeze();
+  for (probe_request& each : all) {
+    EXPECT_EQ(each.wait(), 2);
+  }
+  probe_request after;
+  after.inline_ok = true;
+  EXPECT_EQ(bench.queue->submit(after, *bench.context).value(), issued::completed) << "nothing is held any more";
+}
+
+// set_elevator, remove and stop of a frozen queue go by the first freeze alone.
+TEST(RequestQueueLife, WhatIsHeldDoesNotKeepAnElevatorFromBeingChanged) {
+  test::io_bench bench;
+  probe_request held;
+  ASSERT_TRUE(bench.queue->freeze().has_value());
+  ASSERT_TRUE(bench.queue->submit(held, *bench.context).has_value());
+  EXPECT_TRUE(bench.queue->set_elevator(nullptr, at_once()).has_value());
+  EXPECT_EQ(held.runs.load(std::memory_order_seq_cst), 0);
+  bench.queue->unfreeze();
+  EXPECT_EQ(held.wait(), 2);
 }
 
 TEST(RequestQueueLife, HeldAsideCanBeCancelled) {
@@ -276,10 +333,12 @@ TEST(RequestQueueLife, RemoveOfAFrozenAndQuiescedQueueAnswersAll) {
   ASSERT_TRUE(bench.queue->quiesce().has_value());
   ASSERT_TRUE(bench.queue->submit(waiting, *bench.context).has_value());
   EXPECT_EQ(bench.queue->freeze(at_once()).error(), error_of(ETIMEDOUT)) << "waits on, for unquiesce";
-  std::thread freezer([&] { EXPECT_TRUE(bench.queue->freeze().has_value()); });
-  while (aside.completions.load(std::memory_order_seq_cst) == 0 && bench.queue->stats().waiting < 2) {
-    ASSERT_TRUE(bench.queue->submit(aside, *bench.context).has_value());
+  test::joined_threads freezer([&] { static_cast<void>(bench.queue->remove()); });
+  freezer.start([&] { EXPECT_TRUE(bench.queue->freeze().has_value()); });
+  while (bench.queue->stats().freezes == 0) {
+    std::this_thread::yield();
   }
+  ASSERT_TRUE(bench.queue->submit(aside, *bench.context).has_value());
   const removal_report report = bench.queue->remove();
   EXPECT_EQ(report.cancelled, 2U);
   freezer.join();

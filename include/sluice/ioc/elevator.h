@@ -96,8 +96,8 @@ class elevator {
   virtual void insert_again_locked(request& waiting, io_cq* pair) noexcept = 0;
   // Gives the request that goes next.
   [[nodiscard]] virtual elevator_pick next_locked(steady_time now) noexcept = 0;
-  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush, a failure, or one
-  // whose queue was quiesced before it ran). For one that was done inside submit, `now` is when it was let go.
+  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush or a failure). For one that was
+  // done inside submit, `now` is when it was let go.
   virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                              steady_time /*now*/) noexcept {}
   // The quantum of what was let go is over, there is more to do, and no request waits. true: it counts as served with `bytes`, and
@@ -111,7 +111,7 @@ class elevator {
   // Whether requests go as if there were no limits: from when the queue is frozen or stopped, since that waits for what was
   // accepted, until it is open again.
   virtual void lift_limits_locked(bool /*lifted*/, steady_time /*now*/) noexcept {}
-  // What was let go is back untouched: no worker was free for it. Instead of served_locked; an insert_locked or
+  // What was let go is back untouched: no worker was free for it, or its queue was quiesced before it ran. Instead of served_locked; an insert_locked or
   // insert_again_locked follows, unless the request is refused.
   virtual void take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
     served_locked(untouched, pair, 0, now);
@@ -123,6 +123,10 @@ class elevator {
 
  protected:
   explicit elevator(io_cq_use use) noexcept : use_(use) {}
+
+  // What the elevator writes down with a request when it lets it go, and reads when that has ended.
+  static void set_note(request& going, std::uint16_t note) noexcept { going.elevator_note_ = note; }
+  [[nodiscard]] static std::uint16_t note_of(const request& back) noexcept { return back.elevator_note_; }
 
  private:
   const io_cq_use use_;

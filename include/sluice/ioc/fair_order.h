@@ -58,6 +58,8 @@ class fair_flow : private fair_node {
 
   // In the order, ready or capped.
   [[nodiscard]] bool in() const noexcept { return place_ != place::out; }
+  // Changes with the flow's limits: what was charged under other ones is not given back to these.
+  [[nodiscard]] std::uint16_t limits_version() const noexcept { return limits_version_; }
 
  protected:
   ~fair_flow() = default;
@@ -73,6 +75,7 @@ class fair_flow : private fair_node {
   std::uint32_t shares_ = 1;  // weight * level factor
   std::uint8_t class_ = 1;    // index of its class
   place place_ = place::out;
+  std::uint16_t limits_version_ = 0;
   rate_gate ops_;
   rate_gate bytes_;
   io_limits limits_;
@@ -112,17 +115,17 @@ class fair_order {
   enum class more : bool { no, yes };
   void serve(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes, more rest, std::uint64_t now_ns) noexcept;
 
-  // Limits count what goes and hold back nothing, until they are put back.
+  // Limits count what goes and hold back nothing, until they are put back. It holds for a flow from its next wake or refile:
+  // the caller takes out and wakes those that are in.
   void lift_limits(bool lifted) noexcept { lifted_ = lifted; }
-  // Takes a capped flow out, for the caller to wake it; null if there is none.
-  [[nodiscard]] fair_flow* take_capped() noexcept;
 
   // What it was served with moved more or less than that: counts with what it sends next. More counts for limits too, and costs
   // nothing where no flow waited for it. Less does not count for limits: they are of what was let go.
   void settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64_t moved_bytes, std::uint64_t now_ns) noexcept;
 
-  // What it was served with, of this size, did not go after all: as if it had not been served.
-  void take_back(fair_flow& flow, std::uint64_t bytes, std::uint64_t now_ns) noexcept;
+  // What it was served with, of this size, did not go after all: as if it had not been served. limits_version: the flow's when it
+  // was.
+  void take_back(fair_flow& flow, std::uint64_t bytes, std::uint16_t limits_version, std::uint64_t now_ns) noexcept;
 
   // A flow that is out wants to send at once, past those who are in but cannot go now: true if it may; it is served then.
   [[nodiscard]] bool try_pass(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes,
@@ -148,8 +151,9 @@ class fair_order {
   void take_terms(fair_flow& flow, const fair_terms& terms) noexcept;
   void file(fair_flow& flow, std::uint64_t now_ns, std::uint64_t standing) noexcept;
   void take_out(fair_flow& flow) noexcept;
-  // No flow waits that could go.
   [[nodiscard]] bool nothing_ready() const noexcept;
+  // No flow waits that could go now.
+  [[nodiscard]] bool none_waits(std::uint64_t now_ns) const noexcept;
   // When the gates of all flows together are open.
   [[nodiscard]] std::uint64_t common_ready_ns() const noexcept;
   // Moves the flow's tag and the gates on.

@@ -10,7 +10,7 @@
 // Ownership:      a member of whoever is limited.
 // Thread safety:  none: its user's lock.
 // Blocking:       never.
-// Limits:         times are ns, below 2^62. A rate of more than 2^34 per second is met to one part in 2^33.
+// Limits:         times are ns, below 2^62.
 // Cost:           16 bytes; a division or two per charge.
 #pragma once
 
@@ -51,17 +51,19 @@ class rate_gate {
   };
   static constexpr price price_of(std::uint64_t amount, std::uint64_t rate, std::uint64_t rest) noexcept {
     const std::uint64_t seconds = std::min(amount / rate, most_s);
-    // Both in the same coarser unit if the rate is vast: then part * 10^9 fits.
-    const auto width = static_cast<unsigned>(std::bit_width(rate));
-    const unsigned coarser = width > fine_bits ? width - fine_bits : 0;
-    const std::uint64_t part = (amount % rate) >> coarser;
-    const std::uint64_t per = rate >> coarser;
-    const std::uint64_t sum = part * ns_per_s + rest;
-    return {.ns = seconds * ns_per_s + sum / per, .rest = sum % per};
+    const std::uint64_t part = amount % rate;
+    if (std::bit_width(rate) <= fine_bits) [[likely]] {
+      const std::uint64_t sum = part * ns_per_s + rest;
+      return {.ns = seconds * ns_per_s + sum / rate, .rest = sum % rate};
+    }
+    const wide sum = static_cast<wide>(part) * ns_per_s + rest;
+    return {.ns = seconds * ns_per_s + static_cast<std::uint64_t>(sum / rate),
+            .rest = static_cast<std::uint64_t>(sum % rate)};
   }
 
+  __extension__ using wide = unsigned __int128;
   static constexpr std::uint64_t ns_per_s = 1'000'000'000;
-  static constexpr unsigned fine_bits = 34;  // 2^34 * 10^9 + 2^34 < 2^64
+  static constexpr int fine_bits = 34;  // 2^34 * 10^9 + 2^34 < 2^64
   static constexpr std::uint64_t most_s = 1ULL << 30U;
 
   std::uint64_t paid_ns_ = 0;  // until then what went is paid for

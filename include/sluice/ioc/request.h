@@ -95,6 +95,7 @@ class request : private work {
  private:
   friend class request_queue;
   friend class request_fifo;
+  friend class elevator;
 
   const request_ops* request_ops_ = nullptr;
   request* waits_behind_ = nullptr;  // the next in a request_fifo
@@ -107,6 +108,7 @@ class request : private work {
   union {
     std::uint64_t left_at_start_ = 0;  // under way: bytes_left_ when it was let go
     std::int64_t waits_since_;         // waiting: nanoseconds of the queue's clock
+    std::uint64_t held_as_;            // held aside by a freeze: its number
   };
   // What became of it in its last run.
   enum class fate : std::uint8_t {
@@ -116,6 +118,8 @@ class request : private work {
     again,        // has more to do, and others wait
   };
   fate fate_ = fate::ended;
+  std::uint16_t elevator_note_ =
+      0;  // the elevator's, from when it lets the request go until that is told to have ended
 };
 
 }  // namespace sluice

@@ -27,7 +27,7 @@
 // | cancel_owner | answers what is not running | the same | the same   | the same  | finds 0 | allowed                 |
 // | drain        | waits until it was empty    | waits on | waits on   | waits     | waits   | never: waits for itself |
 // | quiesce      | waits for attempts          | nests    | the same   | the same  | the same | never                  |
-// | freeze       | waits for all accepted      | waits on | nests      | the same  | the same | never                  |
+// | freeze       | waits for all accepted      | waits on | nests, waits on for what is held | the same  | the same | never |
 // | resize       | at once                     | at once  | at once    | at once   | at once | allowed                 |
 // | set_elevator | freezes, swaps, unfreezes   | waits on | swaps      | ESHUTDOWN | ENODEV  | never                   |
 // | remove       | → removed, waits            | the same | the same   | the same  | waits on | never                  |
@@ -99,6 +99,7 @@ struct request_queue_stats {
   std::uint32_t in_flight = 0;    // now: being tried, handed to the io_wq, or in complete()
   std::uint32_t on_workers = 0;   // now: of those, handed to the io_wq
   std::uint32_t waiting = 0;      // now
+  std::uint32_t freezes = 0;      // now: calls of freeze() that hold the queue, or wait to
 };
 
 // What became of the requests that a queue held when it was removed.
@@ -134,14 +135,15 @@ class request_queue : public kref<request_queue>,
   // call it again.
   [[nodiscard]] result<void> stop(steady_time deadline = no_deadline) noexcept;
 
-  // From its return on no request is tried and none begins to run; those that run go on to the end of their quantum.
-  // What is submitted waits. Nests: as many unquiesce() let it go on. Waits for attempts inside submits, which do not
-  // block. Errors: ETIMEDOUT: undone.
+  // From its return on no request is tried, and no worker takes one up for a quantum; a request that a worker has taken up goes
+  // on to the end of its quantum. What is submitted waits. Nests: as many unquiesce() let it go on. Waits for attempts inside
+  // submits, which do not block. Errors: ETIMEDOUT: undone.
   [[nodiscard]] result<void> quiesce(steady_time deadline = no_deadline) noexcept;
   void unquiesce() noexcept;
 
   // At its return all that was accepted before it is over; what is submitted meanwhile is held aside, in order, within
-  // max_waiting. Does not wait for limits, which hold again after unfreeze(). Nests. Errors: ETIMEDOUT: undone.
+  // max_waiting. Nests: what is held when it is called goes on once the earlier freezes are undone, and it waits for that.
+  // Does not wait for limits, which hold again after unfreeze(). Errors: ETIMEDOUT: undone.
   [[nodiscard]] result<void> freeze(steady_time deadline = no_deadline) noexcept;
   void unfreeze() noexcept;
 
@@ -149,7 +151,8 @@ class request_queue : public kref<request_queue>,
   // submit that runs at the same time may still see the old one. Errors: EINVAL as in create.
   [[nodiscard]] result<void> resize(std::uint32_t depth) noexcept;
 
-  // Another elevator (null: none), put in place while the queue is frozen; the io_cqs of the old one end. Errors:
+  // Another elevator (null: none), put in place while nothing is under way or waits, but for what a freeze holds aside; the
+  // io_cqs of the old one end. Errors:
   // ETIMEDOUT, ENOMEM, ESHUTDOWN stopped, ENODEV removed: the queue keeps the old one.
   [[nodiscard]] result<void> set_elevator(std::unique_ptr<elevator> order, steady_time deadline = no_deadline) noexcept;
 
@@ -203,6 +206,12 @@ class request_queue : public kref<request_queue>,
     request_queue& queue;
   };
 
+  // A freeze that has not returned yet. A link of freeze_waits_, on its caller's stack.
+  struct freeze_wait {
+    std::uint64_t mark = 0;  // it waits for what is held aside with a lower number
+    freeze_wait* next = nullptr;
+  };
+
   request_queue(io_wq& workers, const request_queue_options& options, std::unique_ptr<elevator> order) noexcept;
   ~request_queue();
 
@@ -243,6 +252,7 @@ class request_queue : public kref<request_queue>,
   [[nodiscard]] io_cq* gave_locked(request_fifo& go) noexcept SLUICE_REQUIRES(lock_);
   void insert_locked(request& waiting, steady_time now) noexcept SLUICE_REQUIRES(lock_);
   void served_locked(request& over, steady_time now) noexcept SLUICE_REQUIRES(lock_);
+  void untouched_locked(request& back, steady_time now) noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] bool next_quantum(request& mine) noexcept SLUICE_EXCLUDES(lock_);
   void adopt_order_locked() noexcept SLUICE_REQUIRES(lock_);
   void lift_limits_locked() noexcept SLUICE_REQUIRES(lock_);
@@ -253,8 +263,15 @@ class request_queue : public kref<request_queue>,
   [[nodiscard]] std::uint32_t waiting_locked() const noexcept SLUICE_REQUIRES(lock_) { return queued_ + held_count_; }
   // Nothing is under way or waits, but for what a freeze holds aside.
   [[nodiscard]] bool idle_locked() const noexcept SLUICE_REQUIRES(lock_);
-  [[nodiscard]] bool wait_idle_locked(steady_time deadline) noexcept SLUICE_REQUIRES(lock_);
-  [[nodiscard]] bool wait_empty_locked(steady_time deadline) noexcept SLUICE_REQUIRES(lock_);
+  // Waits until it is idle and nothing is held aside with a number below `mark`. Returns false if the deadline passed first.
+  static constexpr std::uint64_t nothing_held = 0;
+  static constexpr std::uint64_t all_held = ~std::uint64_t{0};
+  [[nodiscard]] bool wait_idle_locked(steady_time deadline, std::uint64_t mark) noexcept SLUICE_REQUIRES(lock_);
+  [[nodiscard]] bool over_locked(std::uint64_t mark) const noexcept SLUICE_REQUIRES(lock_);
+  // Whether what is held aside first may go on.
+  [[nodiscard]] bool may_let_go_locked() const noexcept SLUICE_REQUIRES(lock_);
+  enum class held_before : bool { stays, goes };
+  [[nodiscard]] result<void> freeze_for(held_before held, steady_time deadline) noexcept;
   // The elevator may have more to give.
   void look_again() noexcept;
   // What freeze held aside goes on.
@@ -295,12 +312,15 @@ class request_queue : public kref<request_queue>,
   std::unique_ptr<elevator> order_ SLUICE_GUARDED_BY(lock_);
   bool paired_ SLUICE_GUARDED_BY(lock_) = false;  // the elevator wants io_cqs
   bool stopped_ SLUICE_GUARDED_BY(lock_) = false;
-  bool removed_ SLUICE_GUARDED_BY(lock_) = false;             // and stopped
-  std::uint32_t queued_ SLUICE_GUARDED_BY(lock_) = 0;         // requests in the elevator
-  std::uint32_t held_count_ SLUICE_GUARDED_BY(lock_) = 0;     // in held_
-  std::uint32_t idle_waits_ SLUICE_GUARDED_BY(lock_) = 0;     // threads that wait for idle
-  std::uint32_t quiesce_waits_ SLUICE_GUARDED_BY(lock_) = 0;  // threads that wait for attempts
-  std::uint32_t freezers_ SLUICE_GUARDED_BY(lock_) = 0;
+  bool removed_ SLUICE_GUARDED_BY(lock_) = false;                 // and stopped
+  std::uint32_t queued_ SLUICE_GUARDED_BY(lock_) = 0;             // requests in the elevator
+  std::uint32_t held_count_ SLUICE_GUARDED_BY(lock_) = 0;         // in held_
+  std::uint32_t idle_waits_ SLUICE_GUARDED_BY(lock_) = 0;         // threads that wait for idle
+  std::uint32_t quiesce_waits_ SLUICE_GUARDED_BY(lock_) = 0;      // threads that wait for attempts
+  std::uint32_t freezers_ SLUICE_GUARDED_BY(lock_) = 0;           // freezes that have returned, or wait
+  std::uint32_t frozen_ SLUICE_GUARDED_BY(lock_) = 0;             // of those, that have returned
+  freeze_wait* freeze_waits_ SLUICE_GUARDED_BY(lock_) = nullptr;  // the others, in the order in which they came
+  std::uint64_t next_held_ SLUICE_GUARDED_BY(lock_) = 1;          // the number of the next that is held aside
   std::uint32_t quiescers_ SLUICE_GUARDED_BY(lock_) = 0;
   request_fifo held_ SLUICE_GUARDED_BY(lock_);                  // came while frozen
   steady_time asks_at_ SLUICE_GUARDED_BY(lock_) = no_deadline;  // the timer is armed for
