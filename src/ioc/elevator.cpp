@@ -1,9 +1,6 @@
 #include "sluice/ioc/elevator.h"
 
 #include <new>
-#include <utility>
-
-#include "sluice/base/check.h"
 
 namespace sluice {
 namespace {
@@ -27,51 +24,6 @@ class none_elevator final : public elevator {
 };
 
 }  // namespace
-
-void request_fifo::push(request& last) noexcept {
-  SLUICE_DCHECK(last.waits_behind_ == nullptr && &last != tail_, "the request is in a list already");
-  if (tail_ == nullptr) {
-    head_ = &last;
-  } else {
-    tail_->waits_behind_ = &last;
-  }
-  tail_ = &last;
-}
-
-request* request_fifo::pop() noexcept {
-  request* first = head_;
-  if (first != nullptr) {
-    head_ = std::exchange(first->waits_behind_, nullptr);
-    if (head_ == nullptr) {
-      tail_ = nullptr;
-    }
-  }
-  return first;
-}
-
-std::size_t request_fifo::extract_owner(std::uint64_t owner, request_fifo& into) noexcept {
-  request_fifo kept;
-  std::size_t count = 0;
-  while (request* each = pop()) {
-    if (each->owner() == owner) {
-      into.push(*each);
-      ++count;
-    } else {
-      kept.push(*each);
-    }
-  }
-  *this = kept;
-  return count;
-}
-
-std::size_t request_fifo::extract_all(request_fifo& into) noexcept {
-  std::size_t count = 0;
-  while (request* each = pop()) {
-    into.push(*each);
-    ++count;
-  }
-  return count;
-}
 
 std::unique_ptr<io_cq> elevator::make_io_cq() noexcept {
   return std::unique_ptr<io_cq>(new (std::nothrow) io_cq);

@@ -27,27 +27,26 @@ class handed_keys {
  public:
   static constexpr std::size_t slots = 64;
 
-  // A request with this key is handed. Returns whether the table counts it: then remove() follows once it is not handed
-  // any more.
-  [[nodiscard]] bool add(const hash_domain* domain, std::uint64_t key) noexcept {
-    slot& mine = slot_of(domain, key);
+  // A request with this key is handed. Returns what remove() needs once it is not handed any more; 0: it is not counted here.
+  using ticket = std::uint8_t;
+  [[nodiscard]] ticket add(const hash_domain* domain, std::uint64_t key) noexcept {
+    const std::size_t index = slot_of(domain, key);
+    slot& mine = slots_.at(index);
     if (mine.count == 0) {
       mine = {.domain = domain, .key = key, .count = 1};
-      return true;
+    } else if (mine.domain == domain && mine.key == key) {
+      ++mine.count;
+      ++sharers_;
+    } else {
+      return 0;
     }
-    if (mine.domain != domain || mine.key != key) {
-      return false;
-    }
-    ++mine.count;
-    ++sharers_;
-    return true;
+    return static_cast<ticket>(index + 1);
   }
-  // Requires: add() with the same arguments returned true, once for each remove().
-  void remove(const hash_domain* domain, std::uint64_t key) noexcept {
-    slot& mine = slot_of(domain, key);
-    SLUICE_CHECK(mine.count != 0 && mine.domain == domain && mine.key == key,
-                 "remove(): no request with this key is counted");
-    if (--mine.count != 0) {
+  // Requires: a ticket of add(), not 0, for the first time.
+  void remove(ticket counted) noexcept {
+    SLUICE_CHECK(counted != 0 && slots_.at(counted - 1U).count != 0,
+                 "remove(): no request with this ticket is counted");
+    if (--slots_.at(counted - 1U).count != 0) {
       --sharers_;
     }
   }
@@ -61,10 +60,10 @@ class handed_keys {
     std::uint32_t count = 0;  // 0: free
   };
 
-  [[nodiscard]] slot& slot_of(const hash_domain* domain, std::uint64_t key) noexcept {
+  [[nodiscard]] static std::size_t slot_of(const hash_domain* domain, std::uint64_t key) noexcept {
     constexpr std::uint64_t golden = 0x9E3779B97F4A7C15;  // spreads what differs over the upper bits
     static_assert(slots == 1U << 6U);
-    return slots_[((key ^ reinterpret_cast<std::uintptr_t>(domain)) * golden) >> 58U];
+    return static_cast<std::size_t>(((key ^ reinterpret_cast<std::uintptr_t>(domain)) * golden) >> 58U);
   }
 
   std::array<slot, slots> slots_{};

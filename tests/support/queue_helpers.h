@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "sluice/ioc/request_queue.h"
+#include "sluice/wq/wq_timer.h"
 
 #include "support/io_helpers.h"
 

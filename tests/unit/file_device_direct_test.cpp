@@ -272,6 +272,39 @@ TEST(FileDeviceDirect, NeighboursInABlockAreNotUndone) {
   other->release(other_info);
 }
 
+// Writes to one block, of parts of it, of all of it, or that meet in it, do not take the queue's workers from the others.
+TEST(FileDeviceDirect, WritesToOneBlockLeaveTheOthersTheirWorkers) {
+  struct range {
+    std::uint64_t offset, length;
+  };
+  for (const range& each : {range{100, 64}, range{0, 4096}, range{4096 - 100, 200}}) {
+    direct_bench system;
+    system.open();
+    test::barrier_gate gate;
+    system.system.in_pwrite = [&] { gate.pass(); };
+    test::io_bench bench({.depth = 64, .max_workers = 4}, 4);
+    const ref<open_file> file = open_file::open(system.target, bench.queue, access_mode::read_write).value();
+    gate.shut();
+    std::vector<std::unique_ptr<test::awaited_request>> writes;
+    const bool whole = each.length % 4096 == 0;
+    for (int i = 0; i < (whole ? 2 : 32); ++i) {
+      writes.push_back(std::make_unique<test::awaited_request>());
+      test::fill(*writes.back(), io_op::write, each.offset, each.length);
+      ASSERT_EQ(file->submit(*writes.back(), *bench.context).value(), issued::queued);
+    }
+    gate.await_arrivals(whole ? 2 : 1);  // writes of whole blocks go at once
+    test::awaited_request read;
+    test::fill(read, io_op::read, 64 << 10, 4096);
+    ASSERT_EQ(file->submit(read, *bench.context).value(), issued::queued);
+    EXPECT_EQ(read.wait(), 4096);
+    gate.open();
+    for (const auto& write : writes) {
+      EXPECT_EQ(write->wait(), static_cast<std::int64_t>(each.length));
+    }
+    ASSERT_TRUE(bench.queue->drain().has_value());
+  }
+}
+
 // Writes that follow each other and meet inside blocks, all under way at once: each byte is there.
 TEST(FileDeviceDirect, ASequenceOfMisalignedWritesMeetsInBlocks) {
   direct_bench system;

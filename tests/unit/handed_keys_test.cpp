@@ -21,21 +21,22 @@ const hash_domain* domain(std::uintptr_t number) {
 
 TEST(HandedKeys, AllButTheFirstOfAKeyShare) {
   handed_keys keys;
-  EXPECT_TRUE(keys.add(domain(1), 7));
+  const handed_keys::ticket first = keys.add(domain(1), 7);
+  EXPECT_NE(first, 0);
   EXPECT_EQ(keys.sharers(), 0U);
-  EXPECT_TRUE(keys.add(domain(1), 7));
-  EXPECT_TRUE(keys.add(domain(1), 7));
+  EXPECT_EQ(keys.add(domain(1), 7), first);
+  EXPECT_EQ(keys.add(domain(1), 7), first);
   EXPECT_EQ(keys.sharers(), 2U);
-  keys.remove(domain(1), 7);
+  keys.remove(first);
   EXPECT_EQ(keys.sharers(), 1U);
-  keys.remove(domain(1), 7);
-  keys.remove(domain(1), 7);
+  keys.remove(first);
+  keys.remove(first);
   EXPECT_EQ(keys.sharers(), 0U);
 }
 
 TEST(HandedKeys, OneKeyOfTwoDomainsIsTwoKeys) {
   handed_keys keys;
-  EXPECT_TRUE(keys.add(domain(1), 7));
+  static_cast<void>(keys.add(domain(1), 7));
   static_cast<void>(keys.add(domain(2), 7));
   EXPECT_EQ(keys.sharers(), 0U);
 }
@@ -46,7 +47,7 @@ TEST(HandedKeys, NeverCountsMoreSharersThanThereAre) {
   handed_keys keys;
   struct handed {
     std::uint64_t key;
-    bool counted;
+    handed_keys::ticket ticket;
   };
   std::vector<handed> all;
   std::map<std::uint64_t, std::uint32_t> exact;
@@ -60,8 +61,8 @@ TEST(HandedKeys, NeverCountsMoreSharersThanThereAre) {
       const handed gone = all.back();
       all.pop_back();
       --exact[gone.key];
-      if (gone.counted) {
-        keys.remove(domain(1), gone.key);
+      if (gone.ticket != 0) {
+        keys.remove(gone.ticket);
       }
     }
     std::uint32_t most = 0;
@@ -71,8 +72,8 @@ TEST(HandedKeys, NeverCountsMoreSharersThanThereAre) {
     ASSERT_LE(keys.sharers(), most);
   }
   while (!all.empty()) {
-    if (all.back().counted) {
-      keys.remove(domain(1), all.back().key);
+    if (all.back().ticket != 0) {
+      keys.remove(all.back().ticket);
     }
     all.pop_back();
   }
@@ -81,7 +82,7 @@ TEST(HandedKeys, NeverCountsMoreSharersThanThereAre) {
 
 TEST(HandedKeysDeathTest, WhatIsNotCountedIsNotRemoved) {
   handed_keys keys;
-  EXPECT_DEATH(keys.remove(domain(1), 7), "no request with this key");
+  EXPECT_DEATH(keys.remove(7), "no request with this ticket");
 }
 
 }  // namespace

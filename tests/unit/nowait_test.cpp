@@ -102,6 +102,11 @@ TEST(Nowait, RefusalsInARowRestTheFileForAWhile) {
 // The answer to one request teaches only about that request.
 TEST(Nowait, SingleRefusalsTeachNothing) {
   lane_bench bench;
+  ASSERT_TRUE(bench.attempt(nowait_outcome::refused));
+  ASSERT_TRUE(bench.attempt()) << "the first of all";
+  ASSERT_TRUE(bench.attempt(nowait_outcome::refused));
+  ASSERT_TRUE(bench.attempt(nowait_outcome::refused));
+  ASSERT_TRUE(bench.attempt()) << "nor do two";
   for (int round = 0; round < 1000; ++round) {
     for (std::uint32_t i = 0; i + 1 < nowait_file::refusal_limit; ++i) {
       ASSERT_TRUE(bench.attempt(nowait_outcome::refused)) << round;

@@ -1,5 +1,6 @@
 // request_queue between its requests: quanta, a cap's time, what an elevator is told, figures per context. Gates hold
 // requests; the clock is the test's own where time matters.
+#include <deque>
 #include <semaphore>
 
 #include <gtest/gtest.h>
@@ -321,6 +322,91 @@ TEST(RequestQueueFlow, ARequestThatTheWqRefusesWaitsOn) {
 TEST(RequestQueueFlow, AWqThatWaitsWhenItIsFullIsRefused) {
   const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .full = when_full::wait}).value();
   EXPECT_EQ(request_queue::create(*wq).error(), error_of(EINVAL));
+}
+
+// A request that carries a key: those of one key run one at a time.
+struct keyed_request : probe_request {
+  keyed_request(test::barrier_gate& hold, hash_domain& domain, std::uint64_t key) : probe_request(&hold) {
+    set_key(domain, key);
+  }
+};
+
+// What waits in the io_wq for its key has no worker, and takes none from the others of its queue.
+TEST(RequestQueueFlow, RequestsOfOneKeyCountAsOneOfTheWorkers) {
+  test::io_bench bench({.depth = 64, .max_workers = 2}, 4);
+  const ref<hash_domain> domain = hash_domain::create().value();
+  test::barrier_gate gate;
+  gate.shut();
+  std::deque<keyed_request> writes;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_EQ(bench.queue->submit(writes.emplace_back(gate, *domain, 7), *bench.context).value(), issued::queued);
+  }
+  gate.await_arrivals(1);
+  for (int i = 0; i < 100; ++i) {
+    probe_request read;
+    ASSERT_EQ(bench.queue->submit(read, *bench.context).value(), issued::queued);
+    EXPECT_EQ(read.wait(), 2);
+  }
+  EXPECT_EQ(gate.arrived(), 1) << "one at a time";
+  gate.open();
+  for (keyed_request& each : writes) {
+    EXPECT_EQ(each.wait(), 2);
+  }
+  ASSERT_TRUE(bench.queue->drain().has_value());
+  EXPECT_EQ(bench.queue->stats().on_workers, 0U);
+}
+
+// The failure domain holds for keys too: each may have a worker.
+TEST(RequestQueueFlow, DifferentKeysCountEachForItself) {
+  test::io_bench bench({.depth = 256, .max_workers = 2}, 4);
+  const ref<hash_domain> domain = hash_domain::create().value();
+  test::barrier_gate gate;
+  gate.shut();
+  std::deque<keyed_request> writes;
+  for (std::uint64_t key = 0; key < 100; ++key) {  // more than the queue has places for
+    ASSERT_EQ(bench.queue->submit(writes.emplace_back(gate, *domain, key), *bench.context).value(), issued::queued);
+  }
+  gate.await_arrivals(2);
+  EXPECT_EQ(bench.queue->stats().on_workers, 2U);
+  EXPECT_EQ(bench.queue->stats().waiting, 98U);
+  gate.open();
+  for (keyed_request& each : writes) {
+    EXPECT_EQ(each.wait(), 2);
+  }
+}
+
+// Cancelled, cut between quanta, refused by a wq that has stopped: however a request with a key ends, its key is given back.
+TEST(RequestQueueFlow, AKeyIsGivenBackHoweverItsRequestEnds) {
+  test::io_bench bench({.depth = 8, .quantum = 100, .max_workers = 1}, 2);
+  const ref<hash_domain> domain = hash_domain::create().value();
+  test::barrier_gate gate;
+  for (int round = 0; round < 20; ++round) {
+    gate.shut();
+    std::deque<keyed_request> writes;
+    for (std::uint64_t i = 0; i < 6; ++i) {
+      keyed_request& one = writes.emplace_back(gate, *domain, i % 2);
+      one.set_owner(i + 1);
+      one.has_bytes(350);
+      ASSERT_EQ(bench.queue->submit(one, *bench.context).value(), issued::queued);
+    }
+    for (const std::uint64_t owner : {2U, 3U, 5U}) {
+      static_cast<void>(bench.queue->cancel_owner(owner));
+    }
+    gate.open();
+    for (keyed_request& each : writes) {
+      static_cast<void>(each.wait());
+    }
+    ASSERT_TRUE(bench.queue->drain().has_value());
+    ASSERT_EQ(bench.queue->stats().on_workers, 0U);
+  }
+  // Only one worker's share: with a key that was not given back, the second of these would be handed as well, or never.
+  gate.shut();
+  probe_request one(&gate), two(&gate);
+  ASSERT_EQ(bench.queue->submit(one, *bench.context).value(), issued::queued);
+  ASSERT_EQ(bench.queue->submit(two, *bench.context).value(), issued::queued);
+  EXPECT_EQ(bench.queue->stats().on_workers, 1U);
+  gate.open();
+  EXPECT_EQ(one.wait() + two.wait(), 4);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "sluice/ioc/slot_counter.h"
+
 #include "support/io_helpers.h"
 
 namespace request_queue_test {

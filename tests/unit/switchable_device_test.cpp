@@ -2,6 +2,7 @@
 #include "sluice/device/switchable_device.h"
 
 #include <algorithm>
+#include <semaphore>
 #include <span>
 #include <thread>
 #include <tuple>
@@ -154,6 +155,47 @@ TEST(SwitchableDevice, ARequestIsNeverHalfOnEachTarget) {
       }
       ASSERT_TRUE(bench.queue->drain().has_value());
     }
+  }
+}
+
+// A part was moved inside submit, and no worker is free for the rest while the target is replaced.
+TEST(SwitchableDevice, TheRestOfAnAttemptGoesToTheSameTarget) {
+  for (const io_op op : {io_op::read, io_op::write}) {
+    test::io_bench bench({.max_workers = 1}, 1);
+    auto [first, one] = test::make_gated_device(size);
+    auto [second, two] = test::make_gated_device(size);
+    std::ranges::fill(one->bytes(), std::byte{1});
+    std::ranges::fill(two->bytes(), std::byte{2});
+    one->inline_bytes.store(1000, std::memory_order_seq_cst);
+    const ref<switchable_device> disk = switchable_device::create(first).value();
+    const ref<open_file> file = open_file::open(disk, bench.queue, access_mode::read_write).value();
+    std::binary_semaphore started{0};
+    std::binary_semaphore go{0};
+    ASSERT_TRUE(bench.wq
+                    ->submit([&] {
+                      started.release();
+                      go.acquire();
+                    })
+                    .has_value());
+    started.acquire();  // the worker is taken
+    test::joined_threads replacing([&] { go.release(); });
+    test::awaited_request mine;
+    test::fill(mine, op, 0, 8192);
+    std::ranges::fill(mine.space, std::byte{9});
+    ASSERT_EQ(file->submit(mine, *bench.context).value(), issued::queued);
+    replacing.start([&] { EXPECT_EQ(disk->replace(second).value().old, old_target::released); });
+    while (disk->replacements() == 0 && !HasFailure()) {
+      std::this_thread::yield();
+    }
+    replacing.stop_and_join();
+    EXPECT_EQ(mine.wait(), 8192);
+    if (op == io_op::read) {
+      EXPECT_EQ(std::ranges::count(mine.space, std::byte{1}), 8192);
+    } else {
+      EXPECT_EQ(std::ranges::count(std::span(one->bytes()).first(8192), std::byte{9}), 8192);
+      EXPECT_EQ(std::ranges::count(two->bytes(), std::byte{2}), static_cast<std::ptrdiff_t>(size));
+    }
+    ASSERT_TRUE(bench.queue->drain().has_value());
   }
 }
 

@@ -33,26 +33,11 @@
 #include "sluice/base/clock.h"
 #include "sluice/ioc/io_cq.h"
 #include "sluice/ioc/request.h"
+#include "sluice/ioc/request_node.h"
 
 namespace sluice {
 
-// A FIFO of requests, linked through them.
-class request_fifo {
- public:
-  [[nodiscard]] bool empty() const noexcept { return head_ == nullptr; }
-  [[nodiscard]] request* front() const noexcept { return head_; }
-  void push(request& last) noexcept;
-  // Takes the first, or null.
-  [[nodiscard]] request* pop() noexcept;
-  // Moves those of one owner to the end of another list, in order. Returns how many.
-  std::size_t extract_owner(std::uint64_t owner, request_fifo& into) noexcept;
-  // Moves all of them there. Returns how many.
-  std::size_t extract_all(request_fifo& into) noexcept;
-
- private:
-  request* head_ = nullptr;
-  request* tail_ = nullptr;
-};
+using request_fifo = basic_request_fifo<request>;
 
 // Whether an elevator keeps an io_cq per context.
 enum class io_cq_use : bool { unused, wanted };

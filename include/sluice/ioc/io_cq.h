@@ -28,6 +28,11 @@ namespace sluice {
 class io_context;
 class request_queue;
 
+namespace detail {
+template <class Types>
+class basic_request_queue;
+}  // namespace detail
+
 // context() and queue() say whose it is. What an elevator keeps, it adds in a class of its own (elevator.h).
 class io_cq : public io_cq_node<io_cq, io_context, request_queue> {
  public:
@@ -35,7 +40,8 @@ class io_cq : public io_cq_node<io_cq, io_context, request_queue> {
   virtual ~io_cq() = default;
 
  private:
-  friend class request_queue;
+  template <class>
+  friend class detail::basic_request_queue;
 
   io_cq_stats stats_;  // guarded by the queue's lock
 };

@@ -30,7 +30,7 @@
 #include "sluice/base/error.h"
 #include "sluice/base/ioprio.h"
 #include "sluice/ioc/cancel_probe.h"
-#include "sluice/ref/ref.h"
+#include "sluice/ioc/request_node.h"
 #include "sluice/wq/work.h"
 
 namespace sluice {
@@ -39,6 +39,12 @@ class io_context;
 class io_cq;
 class request;
 class request_queue;
+struct request_ops;
+
+namespace detail {
+template <class Types>
+class basic_request_queue;
+}  // namespace detail
 
 enum class issued : std::uint8_t {
   completed,  // done inside submit; no callback comes
@@ -58,7 +64,7 @@ struct request_ops {
   void (*complete)(request&) noexcept;
 };
 
-class request : private work {
+class request : private detail::request_node<request, request_ops, request_queue, io_context, io_cq> {
  public:
   request() noexcept;
   request(const request&) = delete;
@@ -93,33 +99,11 @@ class request : private work {
   using work::set_key;
 
  private:
-  friend class request_queue;
-  friend class request_fifo;
+  template <class>
+  friend class detail::basic_request_queue;
+  template <class>
+  friend class basic_request_fifo;
   friend class elevator;
-
-  const request_ops* request_ops_ = nullptr;
-  request* waits_behind_ = nullptr;  // the next in a request_fifo
-  // Counts, while accepted: who finishes a request still needs both after it was handed back.
-  ref<request_queue> queue_;
-  ref<io_context> context_;
-  std::int64_t result_ = 0;
-  std::uint64_t bytes_left_ = 0;
-  io_cq* pair_ = nullptr;
-  union {
-    std::uint64_t left_at_start_ = 0;  // under way: bytes_left_ when it was let go
-    std::int64_t waits_since_;         // waiting: nanoseconds of the queue's clock
-    std::uint64_t held_as_;            // held aside by a freeze: its number
-  };
-  // What became of it in its last run.
-  enum class fate : std::uint8_t {
-    ended,        // ran to its end, well or not
-    never_ran,    // told to stop before it ran
-    interrupted,  // told to stop while it ran
-    again,        // has more to do, and others wait
-  };
-  fate fate_ = fate::ended;
-  std::uint16_t elevator_note_ =
-      0;  // the elevator's, from when it lets the request go until that is told to have ended
 };
 
 }  // namespace sluice

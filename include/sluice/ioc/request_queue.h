@@ -17,9 +17,9 @@
 //
 // Whatever the elevator, a request without a key waits in the io_wq by its context's class of ioprio (work.h).
 //
-// Failure domain: at most max_workers requests are handed to the io_wq at once; further ones wait in the elevator, while
-// those that need no worker are still done inside submit. So a device that never answers holds its share of the workers
-// and no more.
+// Failure domain: at most max_workers requests that can have a worker at once are handed to the io_wq; those of one key, which run
+// one at a time, count as one. Further ones wait in the elevator, while those that need no worker are still done inside submit.
+// So a device that never answers holds its share of the workers and no more.
 //
 // | operation    | open                        | quiesced | frozen     | stopped   | removed | from complete()         |
 // |--------------|-----------------------------|----------|------------|-----------|---------|-------------------------|
@@ -49,12 +49,11 @@
 // Limits:         depth requests at once, max_waiting behind them, and those that wait for their next quantum.
 // Cost:           inline: two compare-exchanges, two counts and the attempt; no lock, no allocation. With an elevator
 //                 that wants io_cqs: two holds of the lock instead, and a look at the clock. Punted: another exchange,
-//                 four counts and the io_wq's hop.
+//                 four counts and the io_wq's hop; with a key two holds of the lock besides.
 // Invariants:     O4 O5 W1 W2 W6
 #pragma once
 
-#include <array>
-#include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -66,11 +65,9 @@
 #include "sluice/ioc/io_cq_links.h"
 #include "sluice/ioc/io_cq_stats.h"
 #include "sluice/ioc/request.h"
-#include "sluice/ioc/slot_counter.h"
 #include "sluice/ref/kref.h"
 #include "sluice/ref/ref.h"
 #include "sluice/wq/io_wq.h"
-#include "sluice/wq/wq_timer.h"
 
 namespace sluice {
 
@@ -79,7 +76,7 @@ struct request_queue_options {
   std::uint32_t max_waiting = 65536;  // requests that wait
   // Bytes that one request moves on a worker before others have their turn. 0: all.
   std::uint64_t quantum = 128 << 10;
-  // Requests handed to the io_wq at once. 0: three quarters of its bound workers as they are now, at least 1. A device
+  // Requests that can have a worker of the io_wq at once. 0: three quarters of its bound workers as they are now, at least 1. A device
   // that blocks all its requests so leaves the others a quarter, and a device that is alone nearly all. To survive n
   // dead devices at once give each less than 1/n.
   std::uint32_t max_workers = 0;
@@ -110,7 +107,16 @@ struct removal_report {
   std::size_t stuck = 0;        // still under way at the deadline; each completes once if it ever comes back
 };
 
-class request_queue : public kref<request_queue>,
+class request_queue;
+
+namespace detail {
+// The last put frees the whole queue.
+struct request_queue_release {
+  void operator()(request_queue* last) const noexcept;
+};
+}  // namespace detail
+
+class request_queue : public kref<request_queue, detail::request_queue_release>,
                       public request_queue_links<io_cq, io_context, request_queue, os_sync> {
  public:
   // Errors: EINVAL a limit of 0 or above slot_counter::limit / 2, or an io_wq that waits when it is full; ENOMEM.
@@ -169,168 +175,24 @@ class request_queue : public kref<request_queue>,
   [[nodiscard]] io_cq_stats stats_of(io_context& context) noexcept;
 
   [[nodiscard]] request_queue_stats stats() const noexcept;
-  [[nodiscard]] std::uint32_t depth() const noexcept { return depth_.load(std::memory_order_relaxed); }
-  [[nodiscard]] std::uint32_t max_workers() const noexcept { return max_workers_; }
+  [[nodiscard]] std::uint32_t depth() const noexcept;
+  [[nodiscard]] std::uint32_t max_workers() const noexcept;
   // Valid until set_elevator.
   [[nodiscard]] const elevator& order() const noexcept;
   // Never the same for two queues of a process, also not one after the other.
-  [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
+  [[nodiscard]] std::uint64_t id() const noexcept;
+
+ protected:
+  // The rest of it is made and freed by create() and by the last put: src/ioc/queue/.
+  request_queue() = default;
+  ~request_queue() = default;
 
  private:
-  friend struct delete_release;
   template <class, class, class, class, std::size_t>
   friend class request_queue_links;
 
-  using fate = request::fate;
-
-  // What a submit comes to, at first.
-  enum class entry : std::uint8_t { tried, waits, lacks_pair, refused };
-  struct entered {
-    entry what = entry::refused;
-    int error = 0;        // refused
-    steady_time began{};  // tried: when the elevator let it go
-  };
-  // What a request under way holds.
-  enum class slot : std::uint8_t { taken, handed };
-
-  // The io_cq of requests whose context has none any more, and its context. Made when it is needed.
-  struct own_pair {
-    io_context* context = nullptr;
-    std::unique_ptr<io_cq> pair;
-  };
-
-  // Asks the elevator again when it said so.
-  struct cap_timer : wq_timer {
-    explicit cap_timer(request_queue& mine) noexcept : wq_timer(mine.workers_, fire), queue(mine) {}
-    static void fire(wq_timer& timer) noexcept;
-    request_queue& queue;
-  };
-
-  // A freeze that has not returned yet. A link of freeze_waits_, on its caller's stack.
-  struct freeze_wait {
-    std::uint64_t mark = 0;  // it waits for what is held aside with a lower number
-    freeze_wait* next = nullptr;
-  };
-
-  request_queue(io_wq& workers, const request_queue_options& options, std::unique_ptr<elevator> order) noexcept;
-  ~request_queue();
-
-  static void work_run(work& node, work_context& scope) noexcept;
-  static void work_release(work& node) noexcept;
-  [[nodiscard]] fate run_quanta(request& mine, const work_context& scope) noexcept;
-
-  [[nodiscard]] result<issued> submit_slow(request& issue, io_context& context) noexcept;
-  [[nodiscard]] entered enter_locked(request& issue, io_context& context, request_fifo& go) noexcept
-      SLUICE_REQUIRES(lock_);
-  // Tries it, and sends it to the io_wq if it would block. The caller holds a slot for it, which goes with it or is
-  // given back.
-  [[nodiscard]] result<issued> start(request& issue, io_context& context, steady_time began) noexcept;
-  // The same for one that was tried and would block, when it cannot be handed without the lock.
-  [[nodiscard]] result<issued> hand_or_wait(request& issue, io_context& context) noexcept;
-  [[nodiscard]] result<issued> send(request& issue) noexcept;
-  void end_attempt(request& over, steady_time began) noexcept;
-  // The request is on its way: takes the counts that its end needs.
-  void accept(request& issue, io_context& context) noexcept;
-  static void disown(request& issue) noexcept;
-
-  // Between two quanta.
-  void put_back(request& cut) noexcept;
-  // The end of an accepted request: complete(), then whoever waits.
-  void finish(request& answered) noexcept;
-  void answer(request& over, slot held, request_fifo& go) noexcept;
-  // Ends those that were taken out of the elevator, and hold slots, with an error.
-  void answer_all(request_fifo& taken, int error) noexcept;
-  // Sends requests that are handed to the io_wq. One that it refuses for a moment waits again; if the io_wq has stopped, the refusal
-  // is its answer, and others take its slot.
-  void launch(request_fifo& go) noexcept;
-  [[nodiscard]] bool put_off(request& refused) noexcept;
-  void arm_locked(steady_time at) noexcept SLUICE_REQUIRES(lock_);
-
-  // Lets go whom slots, workers and the elevator allow; they are handed, but for `mine`. Returns whether that is one.
-  bool collect_locked(request_fifo& go, const request* mine = nullptr) noexcept SLUICE_REQUIRES(lock_);
-  // A slot was given back: who goes now, and the io_cqs that end with a removed queue's last request.
-  [[nodiscard]] io_cq* gave_locked(request_fifo& go) noexcept SLUICE_REQUIRES(lock_);
-  void insert_locked(request& waiting, steady_time now) noexcept SLUICE_REQUIRES(lock_);
-  void served_locked(request& over, steady_time now) noexcept SLUICE_REQUIRES(lock_);
-  void untouched_locked(request& back, steady_time now) noexcept SLUICE_REQUIRES(lock_);
-  [[nodiscard]] bool next_quantum(request& mine) noexcept SLUICE_EXCLUDES(lock_);
-  void adopt_order_locked() noexcept SLUICE_REQUIRES(lock_);
-  void lift_limits_locked() noexcept SLUICE_REQUIRES(lock_);
-  // Lets the lock-free path in again if nothing needs the lock; tells workers, and who waits, what has changed.
-  void settle_locked() noexcept SLUICE_REQUIRES(lock_);
-  // The elevator's time.
-  [[nodiscard]] steady_time now_locked() const noexcept SLUICE_REQUIRES(lock_);
-  [[nodiscard]] std::uint32_t waiting_locked() const noexcept SLUICE_REQUIRES(lock_) { return queued_ + held_count_; }
-  // Nothing is under way or waits, but for what a freeze holds aside.
-  [[nodiscard]] bool idle_locked() const noexcept SLUICE_REQUIRES(lock_);
-  // Waits until it is idle and nothing is held aside with a number below `mark`. Returns false if the deadline passed first.
-  static constexpr std::uint64_t nothing_held = 0;
-  static constexpr std::uint64_t all_held = ~std::uint64_t{0};
-  [[nodiscard]] bool wait_idle_locked(steady_time deadline, std::uint64_t mark) noexcept SLUICE_REQUIRES(lock_);
-  [[nodiscard]] bool over_locked(std::uint64_t mark) const noexcept SLUICE_REQUIRES(lock_);
-  // Whether what is held aside first may go on.
-  [[nodiscard]] bool may_let_go_locked() const noexcept SLUICE_REQUIRES(lock_);
-  enum class held_before : bool { stays, goes };
-  [[nodiscard]] result<void> freeze_for(held_before held, steady_time deadline) noexcept;
-  // The elevator may have more to give.
-  void look_again() noexcept;
-  // What freeze held aside goes on.
-  void let_held_go() noexcept;
-  [[nodiscard]] ref<io_context> insert_held_locked(bool& lacks_pair, request_fifo& failed) noexcept
-      SLUICE_REQUIRES(lock_);
-  [[nodiscard]] io_cq* own_pair_locked() noexcept SLUICE_REQUIRES(lock_);
-  static void free_own_pair(own_pair own) noexcept;
-
   // An io_cq leaves: the elevator is told.
-  void io_cq_exits_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_) { order_->exit_io_cq_locked(pair); }
-
-  // Constant after construction.
-  io_wq& workers_;
-  const std::uint32_t max_waiting_;
-  const std::uint32_t max_workers_;
-  const std::uint64_t quantum_;
-  clock_seam& clock_;
-  const std::uint64_t id_;
-  const work_ops work_operations_{work_run, work_release};  // one per queue: by it a cancel finds the queue's works
-
-  // Synchronise themselves. A line of their own: every submit writes the slots.
-  alignas(64) slot_counter slots_;
-  std::atomic<std::uint32_t> depth_;  // written under lock_
-  // What a worker must know at the end of a quantum; written under lock_.
-  static constexpr std::uint32_t others_wait = 1;
-  static constexpr std::uint32_t is_quiesced = 2;
-  static constexpr std::uint32_t is_removed = 4;
-  std::atomic<std::uint32_t> urgent_{0};
-  std::atomic<std::uint64_t> inline_done_{0};
-  std::atomic<std::uint64_t> bytes_{0};
-  std::atomic<std::uint64_t> punted_{0};
-  std::atomic<std::uint64_t> waited_{0};
-  std::atomic<std::uint64_t> cancelled_{0};
-
-  // lock_, the queue's lock, is the base's.
-  cond_var changed_;
-  std::unique_ptr<elevator> order_ SLUICE_GUARDED_BY(lock_);
-  bool paired_ SLUICE_GUARDED_BY(lock_) = false;  // the elevator wants io_cqs
-  bool stopped_ SLUICE_GUARDED_BY(lock_) = false;
-  bool removed_ SLUICE_GUARDED_BY(lock_) = false;                 // and stopped
-  std::uint32_t queued_ SLUICE_GUARDED_BY(lock_) = 0;             // requests in the elevator
-  std::uint32_t held_count_ SLUICE_GUARDED_BY(lock_) = 0;         // in held_
-  std::uint32_t idle_waits_ SLUICE_GUARDED_BY(lock_) = 0;         // threads that wait for idle
-  std::uint32_t quiesce_waits_ SLUICE_GUARDED_BY(lock_) = 0;      // threads that wait for attempts
-  std::uint32_t freezers_ SLUICE_GUARDED_BY(lock_) = 0;           // freezes that have returned, or wait
-  std::uint32_t frozen_ SLUICE_GUARDED_BY(lock_) = 0;             // of those, that have returned
-  freeze_wait* freeze_waits_ SLUICE_GUARDED_BY(lock_) = nullptr;  // the others, in the order in which they came
-  std::uint64_t next_held_ SLUICE_GUARDED_BY(lock_) = 1;          // the number of the next that is held aside
-  std::uint32_t quiescers_ SLUICE_GUARDED_BY(lock_) = 0;
-  request_fifo held_ SLUICE_GUARDED_BY(lock_);                  // came while frozen
-  steady_time asks_at_ SLUICE_GUARDED_BY(lock_) = no_deadline;  // the timer is armed for
-  bool timed_ SLUICE_GUARDED_BY(lock_) = false;                 // the timer was armed once
-  bool put_off_ SLUICE_GUARDED_BY(lock_) = false;  // the io_wq was full; until the timer, or a request's end
-  std::uint64_t cut_ SLUICE_GUARDED_BY(lock_) = 0;
-  removal_report removal_ SLUICE_GUARDED_BY(lock_);
-  own_pair own_ SLUICE_GUARDED_BY(lock_);
-
-  cap_timer timer_;
+  void io_cq_exits_locked(io_cq& pair) noexcept SLUICE_REQUIRES(lock_);
 };
 
 }  // namespace sluice
