@@ -93,6 +93,35 @@ TEST(RaceRequestQueueHold, WhatIsHeldGoesBeforeTheNextFreezeReturns) {
   });
 }
 
+// What comes after the second freeze has begun is not let go by the end of the first.
+TEST(RaceRequestQueueHold, WhatComesAfterAFreezeIsHeldUntilItsEnd) {
+  explore({.depth = 1, .max_workers = 1}, order::unpaired, [](race::run& run, const world& state) {
+    rig::party(run, state, [](rig& w) {
+      race::check(w.core().freeze(no_deadline).has_value(), "nothing is under way");
+      w.submit(0);
+      while (w.core().order().lifts < 2) {  // the other one says it with the lock held in which it begins
+        race::sync::relax();
+      }
+      w.submit(1);
+      w.core().unfreeze();
+    });
+    rig::party(run, state, [](rig& w) {
+      while (w.requests[0].submitted == rig::answer::none) {
+        race::sync::relax();
+      }
+      race::check(w.core().freeze(no_deadline).has_value(), "without a deadline it does not give up");
+      for (int look = 0; look < 2; ++look) {
+        race::check(w.requests[0].completions == 1, "what was held before is over");
+        race::check(w.requests[1].runs == 0 && w.requests[1].completions == 0, "what came after it is not begun");
+        w.pause();
+      }
+      w.core().unfreeze();
+    });
+    rig::worker(run, state);
+    run.after([=] { state->check_end(); });
+  });
+}
+
 // It is given up at a deadline, as if it had never been.
 TEST(RaceRequestQueueHold, AFreezeGivesUp) {
   explore({.depth = 1, .max_workers = 1}, order::unpaired, [](race::run& run, const world& state) {

@@ -194,6 +194,25 @@ TEST(RaceRequestQueueLife, WhatIsStuckEndsTheRemoval) {
   });
 }
 
+// Nor does it wait for a cap, between two quanta or before the first.
+TEST(RaceRequestQueueLife, ARemovalDoesNotWaitForACap) {
+  explore({.depth = 2, .max_workers = 2}, order::capped, [](race::run& run, const world& state) {
+    rig::party(run, state, [](rig& w) {
+      w.requests[0].bytes = 3;
+      w.submit(0);
+      w.submit(1);
+    });
+    rig::party(run, state, [](rig& w) { race::check(w.core().remove(no_deadline).stuck == 0, "all is answered"); });
+    rig::worker(run, state);  // and no timer
+    run.after([=] {
+      state->check_answers();
+      state->check_idle();
+      state->queue.reset();
+      state->free_contexts();
+    });
+  });
+}
+
 // A removal and a freeze that holds requests aside.
 TEST(RaceRequestQueueLife, RemoveAgainstAFreeze) {
   explore({.depth = 1, .max_workers = 1}, order::unpaired, [](race::run& run, const world& state) {

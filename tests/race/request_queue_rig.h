@@ -244,6 +244,7 @@ struct raced_elevator {
   void lift_limits_locked(bool on, steady_time) noexcept {
     touch_state();
     lifted = on;
+    ++lifts;
   }
   [[nodiscard]] bool empty_locked() const noexcept { return waiting.empty(); }
   std::size_t extract_owner_locked(std::uint64_t owner, basic_request_fifo<raced_request>& into) noexcept {
@@ -257,6 +258,7 @@ struct raced_elevator {
 
   const order kind;
   bool lifted = false;
+  int lifts = 0;  // how often that was said
   int under_way = 0;
   int served = 0;
   int taken_back = 0;

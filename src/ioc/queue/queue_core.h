@@ -199,7 +199,7 @@ class basic_request_queue final : public Types::queue {
   void look_again() noexcept;
   // What freeze held aside goes on.
   void let_held_go() noexcept;
-  [[nodiscard]] ref<context> insert_held_locked(bool& lacks_pair, fifo& failed) noexcept SLUICE_REQUIRES(lock_);
+  [[nodiscard]] ref<context> insert_held_locked(std::uint64_t lacks_pair, fifo& failed) noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] pair* own_pair_locked() noexcept SLUICE_REQUIRES(lock_);
   static void free_own_pair(own_pair own) noexcept;
 

@@ -149,14 +149,16 @@ bool basic_request_queue<Types>::may_let_go_locked() const noexcept {
 template <class Types>
 void basic_request_queue<Types>::let_held_go() noexcept {
   constexpr unsigned at_once = 64;  // of a hold of the lock
-  bool lacks_pair = false;
+  std::uint64_t lacks_pair = nothing_held;  // the number of a request whose context has exited
   for (bool more = true; more;) {
     fifo go;
     fifo failed;
     ref<context> wants;  // its first request here, or its first since the elevator was changed
+    std::uint64_t wanted_by = nothing_held;
     {
       scoped_lock hold(lock_);
       for (unsigned i = 0; i < at_once && may_let_go_locked() && !wants; ++i) {
+        wanted_by = held_.front()->held_as_;
         wants = insert_held_locked(lacks_pair, failed);
       }
       more = may_let_go_locked();
@@ -165,24 +167,23 @@ void basic_request_queue<Types>::let_held_go() noexcept {
     }
     launch(go);
     answer_all(failed, ENOMEM);
-    if (wants) {
-      lacks_pair = !get_io_cq(*wants).has_value();
+    if (wants && !get_io_cq(*wants).has_value()) {
+      lacks_pair = wanted_by;
     }
   }
 }
 
 // Returns the context for which a pair must be made first, or nothing.
 template <class Types>
-auto basic_request_queue<Types>::insert_held_locked(bool& lacks_pair, fifo& failed) noexcept -> ref<context> {
+auto basic_request_queue<Types>::insert_held_locked(std::uint64_t lacks_pair, fifo& failed) noexcept -> ref<context> {
   request& first = *held_.front();
   first.pair_ = paired_ ? this->lookup_locked(*first.context_) : nullptr;
   if (paired_ && first.pair_ == nullptr) {
-    if (!lacks_pair) {
+    if (lacks_pair != first.held_as_) {
       return first.context_;
     }
     first.pair_ = own_pair_locked();  // its context has exited meanwhile, but accepted is accepted
   }
-  lacks_pair = false;
   static_cast<void>(held_.pop());
   --held_count_;
   if (paired_ && first.pair_ == nullptr) {
