@@ -13,9 +13,6 @@
 namespace sluice {
 namespace {
 
-// Nothing of ours is kept per opening; an object all the same, so that tools see a second release.
-struct switch_open_info final : open_info {};
-
 // Why a device cannot take the place of one with these traits: an errno, or 0.
 int misfit(const device_traits& ours, const device_traits& next) noexcept {
   if (next.size != ours.size || next.minimum_block > ours.minimum_block) {
@@ -49,9 +46,9 @@ result<void> flush_target(device& target, open_info& info) noexcept {
 }  // namespace
 
 // A request's way: its leg, and the info that the target gave for it. A target that does not see requests gives that of our
-// opening, and then the leg's own route serves all requests.
+// opening, and then the leg's own route serves all requests. An opening's info is one too, and goes nowhere.
 struct switchable_device::route : open_info {
-  leg* through = nullptr;
+  leg* through = nullptr;  // null: of an opening
   open_info* info = nullptr;
 };
 
@@ -200,7 +197,7 @@ result<open_info*> switchable_device::open(access_mode mode) noexcept {
   if (mode == access_mode::read_write && traits().read_only) {
     return fail(EROFS);
   }
-  auto* info = new (std::nothrow) switch_open_info;
+  auto* info = new (std::nothrow) route;
   if (info == nullptr) {
     return fail(ENOMEM);
   }
@@ -208,7 +205,7 @@ result<open_info*> switchable_device::open(access_mode mode) noexcept {
 }
 
 void switchable_device::release(open_info* info) noexcept {
-  delete static_cast<switch_open_info*>(info);
+  delete static_cast<route*>(info);
 }
 
 write_hash switchable_device::hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept {
@@ -260,56 +257,89 @@ void switchable_device::end(open_info& begun) noexcept {
 }
 
 template <class Use>
-auto switchable_device::on_target(open_info& begun, Use use) noexcept {
-  auto& mine = static_cast<route&>(begun);
-  return use(*mine.through->target, *mine.info);
+result<void> switchable_device::on_target(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                          cancel_probe probe, Use use) noexcept {
+  if (const auto& mine = static_cast<route&>(info); mine.through != nullptr) {
+    return use(*mine.through->target, *mine.info);
+  }
+  const result<open_info*> begun = begin(info, op, offset, length, probe);
+  if (!begun) {
+    return std::unexpected(begun.error());
+  }
+  const auto& mine = static_cast<route&>(**begun);
+  result<void> did = use(*mine.through->target, *mine.info);
+  end(**begun);
+  return did;
 }
 
-std::size_t switchable_device::try_read(open_info& begun, std::uint64_t offset, std::span<std::byte> into) noexcept {
-  return on_target(begun, [&](device& target, open_info& info) { return target.try_read(info, offset, into); });
+template <class Answer, class Use>
+Answer switchable_device::try_on_target(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                        Answer refused, Use use) noexcept {
+  if (const auto& mine = static_cast<route&>(info); mine.through != nullptr) {
+    return use(*mine.through->target, *mine.info);
+  }
+  open_info* const begun = try_begin(info, op, offset, length);
+  if (begun == nullptr) {
+    return refused;
+  }
+  const auto& mine = static_cast<route&>(*begun);
+  Answer did = use(*mine.through->target, *mine.info);
+  end(*begun);
+  return did;
 }
 
-std::size_t switchable_device::try_write(open_info& begun, std::uint64_t offset, std::span<const std::byte> from,
+std::size_t switchable_device::try_read(open_info& info, std::uint64_t offset, std::span<std::byte> into) noexcept {
+  return try_on_target(info, io_op::read, offset, into.size(), std::size_t{0},
+                       [&](device& target, open_info& below) { return target.try_read(below, offset, into); });
+}
+
+std::size_t switchable_device::try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
                                          io_flags flags) noexcept {
-  return on_target(begun, [&](device& target, open_info& info) { return target.try_write(info, offset, from, flags); });
+  return try_on_target(info, io_op::write, offset, from.size(), std::size_t{0},
+                       [&](device& target, open_info& below) { return target.try_write(below, offset, from, flags); });
 }
 
-attempt switchable_device::try_range(open_info& begun, io_op op, std::uint64_t offset, std::uint64_t length,
+attempt switchable_device::try_range(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
                                      io_flags flags) noexcept {
-  return on_target(begun,
-                   [&](device& target, open_info& info) { return target.try_range(info, op, offset, length, flags); });
+  return try_on_target(info, op, offset, length, attempt::would_block, [&](device& target, open_info& below) {
+    return target.try_range(below, op, offset, length, flags);
+  });
 }
 
-result<void> switchable_device::read(open_info& begun, std::uint64_t offset, std::span<std::byte> into,
+result<void> switchable_device::read(open_info& info, std::uint64_t offset, std::span<std::byte> into,
                                      cancel_probe probe) noexcept {
-  return on_target(begun, [&](device& target, open_info& info) { return target.read(info, offset, into, probe); });
+  return on_target(info, io_op::read, offset, into.size(), probe,
+                   [&](device& target, open_info& below) { return target.read(below, offset, into, probe); });
 }
 
-result<void> switchable_device::write(open_info& begun, std::uint64_t offset, std::span<const std::byte> from,
+result<void> switchable_device::write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
                                       io_flags flags, cancel_probe probe) noexcept {
-  return on_target(begun,
-                   [&](device& target, open_info& info) { return target.write(info, offset, from, flags, probe); });
+  return on_target(info, io_op::write, offset, from.size(), probe,
+                   [&](device& target, open_info& below) { return target.write(below, offset, from, flags, probe); });
 }
 
-result<void> switchable_device::flush(open_info& begun, cancel_probe probe) noexcept {
-  return on_target(begun, [&](device& target, open_info& info) { return target.flush(info, probe); });
+result<void> switchable_device::flush(open_info& info, cancel_probe probe) noexcept {
+  return on_target(info, io_op::flush, 0, 0, probe,
+                   [&](device& target, open_info& below) { return target.flush(below, probe); });
 }
 
-result<void> switchable_device::trim(open_info& begun, std::uint64_t offset, std::uint64_t length, io_flags flags,
+result<void> switchable_device::trim(open_info& info, std::uint64_t offset, std::uint64_t length, io_flags flags,
                                      cancel_probe probe) noexcept {
-  return on_target(begun,
-                   [&](device& target, open_info& info) { return target.trim(info, offset, length, flags, probe); });
+  return on_target(info, io_op::trim, offset, length, probe,
+                   [&](device& target, open_info& below) { return target.trim(below, offset, length, flags, probe); });
 }
 
-result<void> switchable_device::write_zeroes(open_info& begun, std::uint64_t offset, std::uint64_t length,
+result<void> switchable_device::write_zeroes(open_info& info, std::uint64_t offset, std::uint64_t length,
                                              io_flags flags, cancel_probe probe) noexcept {
-  return on_target(
-      begun, [&](device& target, open_info& info) { return target.write_zeroes(info, offset, length, flags, probe); });
+  return on_target(info, io_op::write_zeroes, offset, length, probe, [&](device& target, open_info& below) {
+    return target.write_zeroes(below, offset, length, flags, probe);
+  });
 }
 
-result<void> switchable_device::cache(open_info& begun, std::uint64_t offset, std::uint64_t length,
+result<void> switchable_device::cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                       cancel_probe probe) noexcept {
-  return on_target(begun, [&](device& target, open_info& info) { return target.cache(info, offset, length, probe); });
+  return on_target(info, io_op::cache, offset, length, probe,
+                   [&](device& target, open_info& below) { return target.cache(below, offset, length, probe); });
 }
 
 // Asked for and answered at once: no request.

@@ -477,7 +477,7 @@ struct rig {
   template <class Body>
   static void party(race::run& run, const std::shared_ptr<rig>& self, Body body) {
     ++self->outstanding;
-    run.thread([=]() mutable {
+    run.thread([self, body = std::move(body)]() mutable {
       self->pause();  // a fiber runs to its first operation at once: what the body looks at first would be the beginning
       body(*self);
       self->one_over();

@@ -199,6 +199,30 @@ TEST(SwitchableDevice, TheRestOfAnAttemptGoesToTheSameTarget) {
   }
 }
 
+// A call that gets the info of the opening is a request of its own, on each device of a stack.
+TEST(SwitchableDevice, ACallWithoutABeginIsARequestOfItsOwn) {
+  const ref<switchable_device> inner = switchable_device::create(memory_device::create(size).value()).value();
+  const ref<error_device> drill = error_device::create(inner).value();
+  const ref<switchable_device> outer = switchable_device::create(drill).value();
+  ASSERT_TRUE(drill->add({.ops = io_op::write, .every = 2, .err = EIO}).has_value());
+  open_info* const info = outer->open(access_mode::read_write).value();
+  std::vector<std::byte> bytes(512, std::byte{7});
+  for (const bool works : {true, false, true, false}) {
+    EXPECT_EQ(outer->write(*info, 0, bytes, io_flags::none, {}).has_value(), works);
+    EXPECT_EQ(outer->try_write(*info, 0, bytes, io_flags::none), 0U) << "a rule may pick it";
+    EXPECT_EQ(outer->try_read(*info, 0, bytes), 512U);
+    EXPECT_EQ(outer->try_range(*info, io_op::flush, 0, 0, io_flags::none), attempt::done);
+    EXPECT_TRUE(outer->read(*info, 0, bytes, {}).has_value());
+    EXPECT_TRUE(outer->trim(*info, 0, 512, io_flags::none, {}).has_value());
+    EXPECT_TRUE(outer->write_zeroes(*info, 0, 512, io_flags::none, {}).has_value());
+    EXPECT_TRUE(outer->cache(*info, 0, 512, {}).has_value());
+    EXPECT_TRUE(outer->flush(*info, {}).has_value());
+    EXPECT_EQ(inner->replace(memory_device::create(size).value()).value().old, old_target::released)
+        << "nothing is left on it";
+  }
+  outer->release(info);
+}
+
 // A request that waits and has not begun holds no target.
 TEST(SwitchableDevice, AWaitingRequestGoesToTheTargetOfItsBegin) {
   switch_bench bench;

@@ -12,7 +12,8 @@
 //
 // A request may take several calls: an attempt inside submit that moves a part, then quanta on workers. A device that must
 // treat them as one (a switch, a drill) asks to see requests. Then each request begins once, by begin() or try_begin(),
-// all its calls get what that returned in place of the info of the opening, and end() follows the last of them:
+// all its calls get what that returned in place of the info of the opening, and end() follows the last of them. A call that
+// gets the info of the opening all the same is a request of its own:
 //
 //   inside submit: try_begin → try_… → moved all: end
 //                                      moved a part: the rest runs on workers, see below

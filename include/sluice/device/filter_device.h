@@ -6,6 +6,7 @@
 // filter.
 //
 // Ownership:      one count on the target.
+// Cost:           no allocation per request over a target that does not see requests, one of 24 bytes over one that does.
 // Thread safety:  as device.
 // Blocking:       before() may; may_try() must not.
 #pragma once
@@ -50,8 +51,8 @@ class filter_device : public device {
 
   // "filter:target".
   [[nodiscard]] std::string_view name() const noexcept final { return name_; }
-  [[nodiscard]] result<open_info*> open(access_mode mode) noexcept override { return target_->open(mode); }
-  void release(open_info* info) noexcept final { target_->release(info); }
+  [[nodiscard]] result<open_info*> open(access_mode mode) noexcept override;
+  void release(open_info* info) noexcept final;
 
   [[nodiscard]] std::size_t try_read(open_info& info, std::uint64_t offset, std::span<std::byte> into) noexcept final;
   [[nodiscard]] std::size_t try_write(open_info& info, std::uint64_t offset, std::span<const std::byte> from,
@@ -81,7 +82,7 @@ class filter_device : public device {
                                          cancel_probe probe) noexcept final;
   [[nodiscard]] open_info* try_begin(open_info& info, io_op op, std::uint64_t offset,
                                      std::uint64_t length) noexcept final;
-  void end(open_info& begun) noexcept final { target_->end(begun); }
+  void end(open_info& begun) noexcept final;
 
  protected:
   // Throws bad_alloc (set-up).
@@ -96,6 +97,18 @@ class filter_device : public device {
                                             cancel_probe probe) noexcept = 0;
 
  private:
+  struct way;
+  struct opening;
+
+  // Calls call(the target's info) for a request that has begun, or as a request of its own.
+  template <class Call>
+  [[nodiscard]] result<void> pass(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                  cancel_probe probe, Call call) noexcept;
+  // The same inside submit; `refused` if it may not be tried.
+  template <class Answer, class Call>
+  [[nodiscard]] Answer try_pass(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length, Answer refused,
+                                Call call) noexcept;
+
   // Constant after construction.
   const ref<device> target_;
   const std::string name_;

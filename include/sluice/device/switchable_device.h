@@ -114,9 +114,14 @@ class switchable_device final : public device {
   [[nodiscard]] static result<std::unique_ptr<leg>> open_leg(ref<device> target, bool read_only);
   // Waits for the leg that is leaving, if there is one. Requires: changing_ is ours.
   [[nodiscard]] switch_report finish_leaving(steady_time deadline) noexcept;
-  // Calls use(target, the target's info) for a request, on the target on which it began.
+  // Calls use(target, the target's info) for a request that has begun, or as a request of its own.
   template <class Use>
-  static auto on_target(open_info& begun, Use use) noexcept;
+  [[nodiscard]] result<void> on_target(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                       cancel_probe probe, Use use) noexcept;
+  // The same inside submit; `refused` if it may not be tried.
+  template <class Answer, class Use>
+  [[nodiscard]] Answer try_on_target(open_info& info, io_op op, std::uint64_t offset, std::uint64_t length,
+                                     Answer refused, Use use) noexcept;
 
   // Constant after construction.
   const ref<hash_domain> writes_;

@@ -90,8 +90,8 @@ class basic_request_queue final : public Types::queue {
   // Requires: not null.
   [[nodiscard]] result<void> set_elevator(std::unique_ptr<elevator> order, steady_time deadline) noexcept;
   removal_report remove(steady_time deadline) noexcept;
-  [[nodiscard]] result<pair*> get_io_cq(context& of) noexcept;
-  [[nodiscard]] io_cq_stats stats_of(context& of) noexcept;
+  [[nodiscard]] result<pair*> get_io_cq(context& issuer) noexcept;
+  [[nodiscard]] io_cq_stats stats_of(context& issuer) noexcept;
   [[nodiscard]] request_queue_stats stats() const noexcept;
   [[nodiscard]] const elevator& order() const noexcept;
   // relaxed: a limit, it orders nothing.

@@ -148,7 +148,7 @@ bool basic_request_queue<Types>::may_let_go_locked() const noexcept {
 // What was held aside enters the elevator in order; who is submitted meanwhile is held aside behind it.
 template <class Types>
 void basic_request_queue<Types>::let_held_go() noexcept {
-  constexpr unsigned at_once = 64;  // of a hold of the lock
+  constexpr unsigned at_once = 64;          // of a hold of the lock
   std::uint64_t lacks_pair = nothing_held;  // the number of a request whose context has exited
   for (bool more = true; more;) {
     fifo go;
