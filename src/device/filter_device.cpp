@@ -58,6 +58,7 @@ result<open_info*> filter_device::begin(open_info& info, io_op op, std::uint64_t
   if (result<void> go_on = before(op, offset, length, probe); !go_on) {
     return std::unexpected(go_on.error());
   }
+  static_assert(sizeof(way) == 16, "filter_device.h and decision 6 state it");
   if (!target_->sees_requests()) {
     return &mine.shared;
   }

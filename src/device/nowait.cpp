@@ -54,7 +54,6 @@ nowait_trial nowait_lane::begin(clock_seam& clock, bool sample) noexcept {
       late_limit_.store(1, std::memory_order_relaxed);
       recent_late_.store(0, std::memory_order_relaxed);
       watch_.store(watched, std::memory_order_relaxed);
-      lies_.store(false, std::memory_order_relaxed);
       break;
     case nowait_rest::answer::none:
       break;
@@ -98,7 +97,6 @@ void nowait_lane::note_late(clock_seam& clock) noexcept {
   constexpr std::uint32_t most_doublings = 6;
   static_assert(lie_rest * (1U << most_doublings) == most_rest);
   const std::uint32_t before = lies_in_a_row_.fetch_add(1, std::memory_order_relaxed);
-  lies_.store(true, std::memory_order_relaxed);
   rest_.begin(deadline_after(clock.now(), lie_rest * (1U << std::min(before, most_doublings))));
 }
 

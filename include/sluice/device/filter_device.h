@@ -6,7 +6,7 @@
 // filter.
 //
 // Ownership:      one count on the target.
-// Cost:           no allocation per request over a target that does not see requests, one of 24 bytes over one that does.
+// Cost:           no allocation per request over a target that does not see requests, one of 16 bytes over one that does.
 // Thread safety:  as device.
 // Blocking:       before() may; may_try() must not.
 #pragma once

@@ -66,8 +66,8 @@ struct io_request : request {
   friend class open_file;
 
   open_file* file_ = nullptr;
-  open_info* begun_ =
-      nullptr;  // what the device gave for it; null: it has not begun, or its device does not see requests
+  // What the device gave for it. Null: it has not begun, or its device does not see requests.
+  open_info* begun_ = nullptr;
 };
 
 }  // namespace sluice

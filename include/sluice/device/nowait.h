@@ -78,6 +78,8 @@ class nowait_rest {
   enum class answer : std::uint8_t { none, goes_on, resumed };
   [[nodiscard]] answer ask(clock_seam& clock) noexcept;
   void begin(steady_time until) noexcept;
+  // A rest has begun, and no attempt has found it over.
+  [[nodiscard]] bool begun() const noexcept { return until_.load(std::memory_order_relaxed) != none; }
 
  private:
   static constexpr std::int64_t none = 0;
@@ -103,7 +105,7 @@ class nowait_lane {
   [[nodiscard]] nowait_trial begin(clock_seam& clock, bool sample) noexcept;
   void end(const nowait_trial& now, clock_seam& clock) noexcept;
 
-  [[nodiscard]] bool lies() const noexcept { return lies_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool lies() const noexcept { return rest_.begun(); }
   // Attempts that were timed and late, since the start.
   [[nodiscard]] std::uint64_t late() const noexcept { return late_.load(std::memory_order_relaxed); }
 
@@ -113,7 +115,6 @@ class nowait_lane {
   // All synchronise themselves: hints and figures. Relaxed: a thread that sees an older value makes one attempt too many or
   // too few.
   nowait_rest rest_;
-  std::atomic<bool> lies_{false};
   std::atomic<std::int32_t> watch_{watched};   // attempts still to be timed
   std::atomic<std::uint32_t> recent_late_{0};  // in this watch
   std::atomic<std::uint32_t> late_limit_{late_limit};
@@ -127,7 +128,7 @@ class nowait_file {
   static constexpr std::uint32_t window = 256;       // attempts
   static constexpr std::uint32_t few_hits = 25;      // of a window: fewer do not pay
   static constexpr std::uint32_t refusal_limit = 4;  // in a row. One may be about the request, not about the flag
-  static constexpr std::uint64_t sampled = 64;       // one attempt of so many is timed
+  static constexpr std::uint64_t sampled = 64;       // attempts: one of them is timed
   static constexpr std::chrono::nanoseconds unpaid_rest = std::chrono::milliseconds(100);
   static constexpr std::chrono::nanoseconds refused_rest = std::chrono::seconds(10);
 

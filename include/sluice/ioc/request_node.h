@@ -55,8 +55,8 @@ struct request_node : work {
   };
   request_fate fate_ = request_fate::ended;
   std::uint8_t key_ticket_ = 0;  // handed, with a key: what the queue's handed_keys gave for it
-  std::uint16_t elevator_note_ =
-      0;  // the elevator's, from when it lets the request go until that is told to have ended
+  // The elevator's: set when it lets the request go, read when that has ended.
+  std::uint16_t elevator_note_ = 0;
 };
 
 }  // namespace detail
