@@ -1,7 +1,7 @@
 // queue_change: what changes a queue that is in use: its depth, its elevator, whose requests it has, its end; and its figures.
 //
-// What is taken out of the elevator to be answered counts as under way until its complete() has returned, so that who waits
-// for idle waits for that.
+// What is taken out of the elevator to be answered counts as under way until its complete() has returned, so that threads that
+// wait for idle wait for that.
 #pragma once
 
 #include "ioc/queue/queue_core.h"
@@ -19,7 +19,6 @@ std::size_t basic_request_queue<Types>::cancel_owner(std::uint64_t owner) noexce
     const std::size_t held = held_.extract_owner(owner, taken);
     answered = queued + held;
     if (answered != 0) {
-      // They count as under way until their complete() has returned, so that who waits for idle waits for that.
       slots_.take_locked(static_cast<std::uint32_t>(answered));
       queued_ -= static_cast<std::uint32_t>(queued);
       held_count_ -= static_cast<std::uint32_t>(held);
@@ -59,7 +58,7 @@ result<void> basic_request_queue<Types>::set_elevator(std::unique_ptr<elevator> 
     if (stopped_) {
       done = fail(removed_ ? ENODEV : ESHUTDOWN);
     } else {
-      // Nothing is under way or waits in the elevator: nobody knows a pair but its context, and only by our leave.
+      // Nothing is under way or waits in the elevator: a pair is known to its context alone, under the queue's lock.
       ended = this->end_io_cqs_locked();
       if (own_.kept != nullptr) {
         order_->exit_io_cq_locked(*own_.kept);
@@ -94,8 +93,8 @@ removal_report basic_request_queue<Types>::remove(steady_time deadline) noexcept
     settle_locked();
   }
   answer_all(taken, ENODEV);
-  // Who is handed but not yet in the io_wq is missed here, and sees the mark before it runs: the io_wq's locks, which
-  // this takes, order the two. ENOMEM for the snapshot: what has not begun sees the mark too; what runs is not told.
+  // A request that is handed but not yet in the io_wq is missed here, and sees the mark before it runs: the io_wq's locks, which
+  // this takes, order the two. ENOMEM for the snapshot: what has not begun sees the mark too; what runs is not asked to stop.
   static_cast<void>(
       workers_.cancel_if([this](const work_view& view) noexcept { return view.ops == &work_operations_; }));
   removal_report report;

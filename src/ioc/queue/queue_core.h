@@ -4,8 +4,8 @@
 // |----------------|---------------------------------------------------|-----------------------------------------------|
 // | queue_core.h   | the state; making and freeing                     | create, the last put                          |
 // | queue_submit.h | the way in: try, hand, or wait                    | submit                                        |
-// | queue_slots.h  | who goes next; the state as others see it: settle | all the others, with the lock held            |
-// | queue_run.h    | the way out: launch, quanta, answers              | the pool, and who gave a slot back            |
+// | queue_slots.h  | which goes next; the state as others see it: settle | all the others, with the lock held            |
+// | queue_run.h    | the way out: launch, quanta, answers              | the pool, and threads that gave a slot back   |
 // | queue_hold.h   | waits: drain, stop, quiesce, freeze               | those                                         |
 // | queue_change.h | resize, set_elevator, cancel_owner, remove        | those, and the timer                          |
 //
@@ -18,12 +18,13 @@
 //   pool       submit, cancel_if (io_wq.h);  timer: of that pool (wq_timer.h)
 //
 // How it is held together:
-//   slots      Who is under way has a slot, who is on its way to or on a worker is also handed. While the slot counter is open, nobody
-//              waits and nobody holds the queue still: requests come and go by its try_… functions alone. Whoever changes
-//              anything that such a request would have to know takes the lock, freezes the counter, changes it, and settles:
-//              settle_locked opens the counter again if nothing needs the lock, and wakes who waits for what has changed.
-//              So the counter is frozen while anybody waits, in the elevator or held aside.
-//   slots end  Who gives a slot back under the lock lets the next go (gave_locked), and launches it without the lock.
+//   slots      A request in flight has a slot. One that the pool has, or is about to get, is also handed. While the slot
+//              counter is open, no request waits and no thread holds the queue still: requests come and go by its try_…
+//              functions alone. A thread that changes what such a request would have to know takes the lock, freezes the
+//              counter, makes the change, and settles: settle_locked opens the counter again if nothing needs the lock, and
+//              wakes the threads that wait for the change. So the counter is frozen while a request waits.
+//   slots end  A thread that gives a slot back under the lock picks the next request (gave_locked), and launches it
+//              without the lock.
 //   waiting    A request waits in the elevator (queued_), or is held aside by a freeze (held_, numbered). Only collect_locked
 //              takes one out of the elevator to let it go; cancel_owner and remove take it out to answer it.
 //   urgent     One word says what a worker must know at the end of a quantum: others wait, quiesced, removed.
@@ -99,7 +100,7 @@ class basic_request_queue final : public Types::queue {
   [[nodiscard]] std::uint32_t max_workers() const noexcept { return max_workers_; }
   [[nodiscard]] std::uint64_t id() const noexcept { return id_; }
 
-  // A pair leaves: the elevator is told.
+  // A pair leaves: calls the elevator.
   void io_cq_exits_locked(pair& left) noexcept SLUICE_REQUIRES(lock_) { order_->exit_io_cq_locked(left); }
 
  private:
@@ -154,7 +155,7 @@ class basic_request_queue final : public Types::queue {
 
   // Between two quanta.
   void put_back(request& cut) noexcept;
-  // The end of an accepted request: complete(), then whoever waits.
+  // The end of an accepted request: complete(), then the requests that wait.
   void finish(request& answered) noexcept;
   void answer(request& over, slot held, fifo& go) noexcept;
   // Ends those that were taken out of the elevator, and hold slots, with an error.
@@ -167,7 +168,7 @@ class basic_request_queue final : public Types::queue {
 
   // Lets go whom slots, workers and the elevator allow; they are handed, but for `mine`. Returns whether that is one.
   bool collect_locked(fifo& go, const request* mine = nullptr) noexcept SLUICE_REQUIRES(lock_);
-  // A slot was given back: who goes now, and the io_cqs that end with a removed queue's last request.
+  // A slot was given back: collects the requests that go now. Returns the io_cqs that end with a removed queue's last request.
   [[nodiscard]] pair* gave_locked(fifo& go) noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] bool has_worker_locked() const noexcept SLUICE_REQUIRES(lock_);
   void hand_locked(request& next) noexcept SLUICE_REQUIRES(lock_);
@@ -179,7 +180,7 @@ class basic_request_queue final : public Types::queue {
   [[nodiscard]] bool next_quantum(request& mine) noexcept SLUICE_EXCLUDES(lock_);
   void adopt_order_locked() noexcept SLUICE_REQUIRES(lock_);
   void lift_limits_locked() noexcept SLUICE_REQUIRES(lock_);
-  // Lets the lock-free path in again if nothing needs the lock; tells workers, and who waits, what has changed.
+  // Lets the lock-free path in again if nothing needs the lock; wakes the threads that wait for what has changed.
   void settle_locked() noexcept SLUICE_REQUIRES(lock_);
   // The elevator's time.
   [[nodiscard]] steady_time now_locked() const noexcept SLUICE_REQUIRES(lock_);

@@ -66,7 +66,7 @@ result<void> basic_request_queue<Types>::quiesce(steady_time deadline) noexcept 
     ++quiesce_waits_;
     settle_locked();
     bool in_time = true;
-    // Whoever holds a slot and is not handed is in an attempt, or in the completion of a cancelled request.
+    // A request that has a slot and is not handed is in an attempt, or in the completion of a cancelled request.
     while (slots_.count() != slots_.handed() && in_time) {
       in_time = changed_.wait_until(lock_, deadline);
     }
@@ -145,7 +145,7 @@ bool basic_request_queue<Types>::may_let_go_locked() const noexcept {
          (freeze_waits_ == nullptr || held_.front()->held_as_ < freeze_waits_->mark);
 }
 
-// What was held aside enters the elevator in order; who is submitted meanwhile is held aside behind it.
+// What was held aside enters the elevator in order; a request that is submitted meanwhile is held aside behind it.
 template <class Types>
 void basic_request_queue<Types>::let_held_go() noexcept {
   constexpr unsigned at_once = 64;          // of a hold of the lock
@@ -211,7 +211,7 @@ auto basic_request_queue<Types>::own_pair_locked() noexcept -> pair* {
   return own_.kept.get();
 }
 
-// Requires: no lock held, the elevator has been told.
+// Requires: no lock held; exit_io_cq_locked was called.
 template <class Types>
 void basic_request_queue<Types>::free_own_pair(own_pair own) noexcept {
   own.kept.reset();

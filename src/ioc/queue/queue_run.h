@@ -4,10 +4,10 @@
 //     │ refuses                         ↑ └ next_quantum ┘     └──→ put_back: the elevator, the slot back, the next
 //     └─→ put_off: the elevator; the timer, or the next end, sends it again
 //
-// Whoever answers or puts back a request holds a count of the queue meanwhile: with the request may go the last one.
+// A thread that answers or puts back a request holds a count of the queue: the request may have the last other one.
 //
-// Ordering:       complete() and the end of the context's count come before the slot is given back: who sees the queue idle
-//                 sees both.
+// Ordering:       complete() and the end of the context's count come before the slot is given back: a thread that sees the queue
+//                 idle sees both.
 // Invariants:     W1 W3
 #pragma once
 
@@ -127,7 +127,7 @@ void basic_request_queue<Types>::work_release(work& node) noexcept {
 
 template <class Types>
 void basic_request_queue<Types>::put_back(request& cut) noexcept {
-  const ref<queue> self = ref<queue>::retain(this);  // whoever runs it next may end the queue
+  const ref<queue> self = ref<queue>::retain(this);  // the thread that runs it next may end the queue
   fifo go;
   pair* ended = nullptr;
   bool removed = false;
@@ -163,7 +163,7 @@ void basic_request_queue<Types>::put_back(request& cut) noexcept {
 
 template <class Types>
 void basic_request_queue<Types>::finish(request& answered) noexcept {
-  // Moved out: complete() may free or resubmit the request, and with it may go whoever else kept this queue.
+  // Moved out: complete() may free or resubmit the request, and with it may go the last other count of this queue.
   const ref<queue> self = std::move(answered.queue_);
   fifo go;
   answer(answered, slot::handed, go);

@@ -1,13 +1,13 @@
-// queue_slots: who goes next, and what others see of the queue. All that changes the state under the lock ends in settle_locked.
+// queue_slots: which request goes next, and what other threads see of the queue. All that changes the state under the lock ends in settle_locked.
 //
-// | what has changed                      | who must look               | done by                                      |
+// | what has changed                      | what must look at it        | done by                                      |
 // |---------------------------------------|-----------------------------|----------------------------------------------|
 // | a slot was given back                 | those that wait for one     | gave_locked, then launch without the lock    |
 // | depth, quiesce, freeze, stop          | the same                    | look_again                                   |
 // | the elevator said: ask again then     | the same                    | the timer                                    |
 // | the pool was full                     | the same                    | the timer, or the next slot given back       |
-// | somebody waits, drains, holds it still | submits: no slot without the lock | settle_locked keeps the counter frozen |
-// | somebody waits; quiesced; removed     | workers, after a quantum    | settle_locked writes urgent_                 |
+// | a request waits; a drain; held still  | submits: no slot without the lock | settle_locked keeps the counter frozen |
+// | a request waits; quiesced; removed    | workers, after a quantum    | settle_locked writes urgent_                 |
 // | nothing is under way; all are handed  | drain …; quiesce            | settle_locked wakes them                     |
 //
 // Everything with _locked that changes counts requires a frozen slot counter.
@@ -128,7 +128,7 @@ void basic_request_queue<Types>::settle_locked() noexcept {
     // seq_cst: a worker that takes a request up after quiesce or remove has said so must see it.
     urgent_.store(urgent, std::memory_order_seq_cst);
   }
-  // Under the lock: who wakes may free the queue once the lock is let go.
+  // Under the lock: a thread that wakes may free the queue once the lock is let go.
   if ((idle_waits_ != 0 && idle_locked()) || (quiesce_waits_ != 0 && slots_.count() == slots_.handed())) {
     changed_.notify_all();
   }

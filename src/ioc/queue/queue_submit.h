@@ -8,7 +8,7 @@
 // | hand_or_wait  | yes                       | handed, or waits accepted  | send, or issued::queued, or refused            |
 // | send          | none                      | what the pool was given    | issued::queued, or the pool's refusal          |
 //
-// A request that is only tried is not accepted: it has no counts, and nobody but its submitter knows it.
+// A request that is only tried is not accepted: it has no counts, and only its submitter knows it.
 //
 // Invariants:     W3 W6
 #pragma once
@@ -43,7 +43,7 @@ result<issued> basic_request_queue<Types>::submit_slow(request& issue, context& 
         return fail(in.error);
       case entry::lacks_pair:
         // Made with the lock taken anew, looked up again with the next: only there does it stay valid. It cannot be
-        // missing for ever: whoever ended it meanwhile makes this fail.
+        // missing forever: a thread that ended it meanwhile makes this fail.
         if (const result<pair*> made = get_io_cq(issuer); !made) {
           // relaxed: removed_ was set before what made this fail.
           const bool removed = (urgent_.load(std::memory_order_relaxed) & is_removed) != 0;
@@ -75,8 +75,8 @@ auto basic_request_queue<Types>::enter_locked(request& issue, context& issuer, f
   slots_.freeze_locked();
   const bool aside = freezers_ != 0 || held_count_ != 0;
   const steady_time now = now_locked();
-  const bool nobody_waits_for_a_slot = queued_ == 0 || !has_worker_locked();
-  if (!aside && quiescers_ == 0 && slots_.count() < depth_.load(std::memory_order_relaxed) && nobody_waits_for_a_slot &&
+  const bool none_waits_for_a_slot = queued_ == 0 || !has_worker_locked();
+  if (!aside && quiescers_ == 0 && slots_.count() < depth_.load(std::memory_order_relaxed) && none_waits_for_a_slot &&
       (!paired_ || order_->may_go_locked(issue, issue.pair_, now))) {
     slots_.take_locked(1);
     settle_locked();
