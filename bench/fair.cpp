@@ -1,5 +1,5 @@
-// A light client beside heavy ones on a simulated device, and how the heavy ones share it: elevator `fair` beside `none`
-// under the same load. What is compared is described in fair_load.h.
+// A light client beside heavy ones on a simulated device, and how the heavy ones share it: elevator `fair` beside
+// `none` under the same load. What is compared is described in fair_load.h.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -135,9 +135,9 @@ void light_beside_small(report& out) {
   throughput(out, all, "4 KiB");
 }
 
-// One that comes back at once asks for an eighth of the device. Beside 64 of its weight that is not its due: it gets a turn
-// per round, as slow as that may be. With more weight it has more turns, but each still waits for the tags that are behind
-// its own (docs/fair.md): no target for these two.
+// One that comes back at once asks for an eighth of the device. Beside 64 of its weight that is not its due: it gets
+// a turn per round, as slow as that may be. With more weight it has more turns, but each still waits for the tags
+// that are behind its own (docs/fair.md): no target for these two.
 void eager_beside_small(report& out) {
   constexpr std::chrono::microseconds at_once{0};
   constexpr std::uint32_t enough = 2000;

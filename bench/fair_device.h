@@ -1,8 +1,9 @@
 // fair_device: the simulated device of the experiment `fair`, a queue before it, and requests to it.
 //
-// The device takes 100 µs and 1 ms per MiB for a piece of a request, and does eight at a time: each is a worker that sleeps
-// for as long, with the timer's slack turned down to a nanosecond. A request that is cut into quanta so costs this device
-// 100 µs per quantum: that is why whoever is compared is cut alike, and a row shows what it would be uncut.
+// The device takes 100 µs and 1 ms per MiB for a piece of a request, and does eight at a time: each is a worker that
+// sleeps for as long, with the timer's slack turned down to a nanosecond. A request that is cut into quanta so costs
+// this device 100 µs per quantum: that is why whoever is compared is cut alike, and a row shows what it would be
+// uncut.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,6 @@
-// What one client gets in short spans: one that was alone on the device when seven more come, and one that is limited and
-// sends requests of 32 MiB. Each piece counts when the device begins it: the end is 225 µs later, whatever the order is.
+// What one client gets in short spans: one that was alone on the device when seven more come, and one that is limited
+// and sends requests of 32 MiB. Each piece counts when the device begins it: the end is 225 µs later, whatever the
+// order is.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -270,8 +271,8 @@ void fair_first(report& out) {
                                             .direction = better::more,
                                             .rounds = rounds},
                                            std::move(contenders));
-    // The device does 355 quanta in 10 ms, an eighth is 44. A quantum more or less at each end of a window is 5 %; the rest
-    // is for workers that begin late.
+    // The device does 355 quanta in 10 ms, an eighth is 44. A quantum more or less at each end of a window is 5 %;
+    // the rest is for workers that begin late.
     constexpr double granular = 0.8;
     for (const char* const row : {"fair, 6 under way", "fair, 16 under way"}) {
       out.target(std::string("share of a client that was alone, ") + when + ", " + row, shares.median(row),

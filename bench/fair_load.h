@@ -1,9 +1,10 @@
-// fair_load: clients of a simulated device (fair_device.h): one light, any number of heavy ones, and what each of them got.
+// fair_load: clients of a simulated device (fair_device.h): one light, any number of heavy ones, and what each of
+// them got.
 //
-// Heavy clients have so many requests under way, each of which comes again from its own complete(): no thread drives them.
-// The light one has one, of 4 KiB, and thinks a while before the next; it asks for about half of an equal share among 65.
-// Or it comes back at once: then it asks for an eighth of the device, which beside 64 of its weight is more than its share,
-// and that is what it gets: a turn per round.
+// Heavy clients have so many requests under way, each of which comes again from its own complete(): no thread drives
+// them. The light one has one, of 4 KiB, and thinks a while before the next; it asks for about half of an equal share
+// among 65. Or it comes back at once: then it asks for an eighth of the device, which beside 64 of its weight is more
+// than its share, and that is what it gets: a turn per round.
 #pragma once
 
 #include <chrono>

@@ -2,8 +2,8 @@
 //
 // What is aligned goes straight between the caller's memory and the file. The rest goes through a bounce buffer: a read
 // reads the blocks around it; a write of part of a block reads the block, changes it and writes it, while it holds
-// the block against every other change of this process (block_ranges.h). It holds one such block at a time: writes that follow each
-// other in the file, and meet in a block, wait for each other's part of that block only.
+// the block against every other change of this process (block_ranges.h). It holds one such block at a time: writes
+// that follow each other in the file, and meet in a block, wait for each other's part of that block only.
 //
 // Thread safety:  any thread.
 // Blocking:       everything; the probe is asked between the steps and after every EINTR.

@@ -24,8 +24,8 @@ namespace {
 // Nothing of a file is kept per opening; an object all the same, so that tools see a second release.
 struct file_open_info final : open_info {};
 
-// One domain for all files of the process: two devices on one inode must meet there. Null if memory is short; the next device tries
-// again.
+// One domain for all files of the process: two devices on one inode must meet there. Null if memory is short; the
+// next device tries again.
 ref<hash_domain> inode_domain() noexcept {
   static constinit std::atomic<hash_domain*> shared{nullptr};
   // acquire: pairs with the exchange below.
@@ -365,8 +365,8 @@ result<void> file_device::read(open_info& /*info*/, std::uint64_t offset, std::s
 result<void> file_device::write(open_info& info, std::uint64_t offset, std::span<const std::byte> from, io_flags flags,
                                 cancel_probe probe) noexcept {
   if (!has(flags, io_flags::fua)) {
-    // No blocking_region here: it is mostly copying, and those behind it wait for its key or its inode anyway. When it does
-    // wait for the disk, the sampler notices.
+    // No blocking_region here: it is mostly copying, and those behind it wait for its key or its inode anyway. When
+    // it does wait for the disk, the sampler notices.
     return write_all(offset, from, 0, probe);
   }
   const bool tries = with_dsync();

@@ -64,8 +64,8 @@ std::uint64_t length_of(const io_request& request) noexcept {
   return request.op == io_op::flush ? 0 : request.length;
 }
 
-// Where a transfer of [offset, end) that may move `budget` bytes is cut: between two blocks, because a device may refuse less than one
-// or write it by reading it first.
+// Where a transfer of [offset, end) that may move `budget` bytes is cut: between two blocks, because a device may
+// refuse less than one or write it by reading it first.
 std::uint64_t cut_of(std::uint64_t offset, std::uint64_t end, std::uint64_t budget,
                      const device_traits& traits) noexcept {
   if (end - offset <= budget) {

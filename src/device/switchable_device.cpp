@@ -45,8 +45,8 @@ result<void> flush_target(device& target, open_info& info) noexcept {
 
 }  // namespace
 
-// A request's way: its leg, and the info that the target gave for it. A target that does not see requests gives that of our
-// opening, and then the leg's own route serves all requests. An opening's info is one too, and goes nowhere.
+// A request's way: its leg, and the info that the target gave for it. A target that does not see requests gives that
+// of our opening, and then the leg's own route serves all requests. An opening's info is one too, and goes nowhere.
 struct switchable_device::route : open_info {
   leg* through = nullptr;  // null: of an opening
   open_info* info = nullptr;
@@ -59,8 +59,8 @@ struct switchable_device::leg : rcu_obj_base<leg> {
   leg(const leg&) = delete;
   leg& operator=(const leg&) = delete;
 
-  // The way of one request, from what the target gave for it. Without memory that and the pass through the door are given
-  // back, and the answer is null.
+  // The way of one request, from what the target gave for it. Without memory that and the pass through the door are
+  // given back, and the answer is null.
   [[nodiscard]] route* make_route(open_info* got) noexcept {
     static_assert(sizeof(route) == 16, "decision 6 states it");
     auto* made = new (std::nothrow) route;

@@ -1,12 +1,12 @@
 // handed_keys: how many of the requests that a queue has handed to its io_wq share a worker with another one.
 //
-// Works of one key run one at a time. Of the requests with one key that are handed at once, all but the first wait in the
-// io_wq and occupy no worker. A queue whose share of the workers counted each of them would be stopped by one slow write
-// to a hashed file: its reads could not be handed while the writes behind that one wait for their key. So a queue counts
-// one request for each key: handed() - sharers() workers at most are occupied.
+// Works of one key run one at a time. Of the requests with one key that are handed at once, all but the first wait in
+// the io_wq and occupy no worker. A queue whose share of the workers counted each of them would be stopped by one
+// slow write to a hashed file: its reads could not be handed while the writes behind that one wait for their key. So
+// a queue counts one request for each key: handed() - sharers() workers at most are occupied.
 //
-// The table has a slot for each of `slots` hashes. A key whose slot another key has is not counted as shared: its requests
-// count one by one, which is too many and never too few.
+// The table has a slot for each of `slots` hashes. A key whose slot another key has is not counted as shared: its
+// requests count one by one, which is too many and never too few.
 //
 // Ownership:      a member of the queue.
 // Thread safety:  none: the queue's lock.
@@ -27,7 +27,8 @@ class handed_keys {
  public:
   static constexpr std::size_t slots = 64;
 
-  // A request with this key is handed. Returns what remove() needs once it is not handed any more; 0: it is not counted here.
+  // A request with this key is handed. Returns what remove() needs once it is not handed any more; 0: it is not
+  // counted here.
   using ticket = std::uint8_t;
   [[nodiscard]] ticket add(const hash_domain* domain, std::uint64_t key) noexcept {
     const std::size_t index = slot_of(domain, key);

@@ -1,4 +1,5 @@
-// The public face of the queue's core over the operating system (src/ioc/queue/): a request_queue is always the base of one.
+// The public face of the queue's core over the operating system (src/ioc/queue/): a request_queue is always the base
+// of one.
 #include "sluice/ioc/request_queue.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// block_ranges on the deterministic scheduler: overlapping changes exclude each other and are seen by the next; others do
-// not wait; one that gives up lets those behind it go.
+// block_ranges on the deterministic scheduler: overlapping changes exclude each other and are seen by the next;
+// others do not wait; one that gives up lets those behind it go.
 #include "device/block_ranges.h"
 
 #include <gtest/gtest.h>

@@ -1,6 +1,7 @@
-// Goal: whatever the order of submits and ends, a freeze returns when all that came before it is over, what it held aside goes
-// on afterwards, in order; another elevator and another depth may come at any time; and no request is stranded or answered
-// twice by any of it. Method: the core of request_queue itself on the deterministic scheduler (request_queue_rig.h).
+// Goal: whatever the order of submits and ends, a freeze returns when all that came before it is over, what it held
+// aside goes on afterwards, in order; another elevator and another depth may come at any time; and no request is
+// stranded or answered twice by any of it. Method: the core of request_queue itself on the deterministic scheduler
+// (request_queue_rig.h).
 #include "race/request_queue_rig.h"
 
 namespace request_queue_race {

@@ -1,6 +1,6 @@
-// Goal: whatever the order of cancels, refusals of the pool, caps, a stop, a removal and the last put, each accepted request is
-// answered once, with the right answer, the reports add up, and the queue is freed once, after all of it. Method: the core of
-// request_queue itself on the deterministic scheduler (request_queue_rig.h).
+// Goal: whatever the order of cancels, refusals of the pool, caps, a stop, a removal and the last put, each accepted
+// request is answered once, with the right answer, the reports add up, and the queue is freed once, after all of it.
+// Method: the core of request_queue itself on the deterministic scheduler (request_queue_rig.h).
 #include "race/request_queue_rig.h"
 
 namespace request_queue_race {

@@ -1,5 +1,6 @@
-// request_queue_rig: the request queue on the deterministic scheduler: the very code that programs run (src/ioc/queue/), over
-// race::sync, with a pool, a timer, an elevator, contexts and requests that a scenario controls.
+// request_queue_rig: the request queue on the deterministic scheduler: the very code that programs run
+// (src/ioc/queue/), over race::sync, with a pool, a timer, an elevator, contexts and requests that a scenario
+// controls.
 //
 //   explore({.depth = 1}, order::unpaired, [](race::run& run, const std::shared_ptr<rig>& world) {
 //     rig::worker(run, world);                              // a fiber that is a worker of the pool
@@ -7,12 +8,12 @@
 //     run.after([=] { world->check_end(); });
 //   });
 //
-// Workers and the timer's fiber end once every party has ended and every request is over: a request that is stranded leaves
-// them waiting, which is reported as a deadlock.
+// Workers and the timer's fiber end once every party has ended and every request is over: a request that is stranded
+// leaves them waiting, which is reported as a deadlock.
 //
-// What is checked without being asked for: the depth and the share of the workers; that nothing is tried and no quantum begins
-// while the queue is held still; that the elevator is called under the lock, with the protocol of elevator.h; that whoever
-// touches a request's memory, or a pair's, is ordered; that a pair exits once.
+// What is checked without being asked for: the depth and the share of the workers; that nothing is tried and no
+// quantum begins while the queue is held still; that the elevator is called under the lock, with the protocol of
+// elevator.h; that whoever touches a request's memory, or a pair's, is ordered; that a pair exits once.
 //
 // Bare variables are the test's own: fibers are one OS thread, and what they hold is exact at every instant.
 #pragma once

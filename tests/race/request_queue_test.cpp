@@ -1,6 +1,7 @@
-// Goal: whatever the order of submits, attempts, quanta and ends, no request is stranded, no more than depth go at once and no
-// more than its share are on workers; who finds the queue idle sees what was done; and while it is quiesced nothing is tried
-// and no quantum begins. Method: the core of request_queue itself on the deterministic scheduler (request_queue_rig.h).
+// Goal: whatever the order of submits, attempts, quanta and ends, no request is stranded, no more than depth go at
+// once and no more than its share are on workers; who finds the queue idle sees what was done; and while it is
+// quiesced nothing is tried and no quantum begins. Method: the core of request_queue itself on the deterministic
+// scheduler (request_queue_rig.h).
 #include "race/request_queue_rig.h"
 
 namespace request_queue_race {
@@ -255,7 +256,8 @@ TEST(RaceRequestQueue, WhoWaitsGoesAfterAQuantum) {
   });
 }
 
-// Requests of one key have one worker between them: the others of the queue have theirs, and no more than its share run.
+// Requests of one key have one worker between them: the others of the queue have theirs, and no more than its share
+// run.
 TEST(RaceRequestQueue, RequestsOfOneKeyShareAWorker) {
   static const ref<hash_domain> domain = hash_domain::create().value();
   for (const order kind : {order::unpaired, order::paired}) {
@@ -285,8 +287,8 @@ TEST(RaceRequestQueue, RequestsOfOneKeyShareAWorker) {
   }
 }
 
-// With a share of one worker: a request that waits for its key in the pool leaves the share to the one that runs, and a request
-// without a key to neither.
+// With a share of one worker: a request that waits for its key in the pool leaves the share to the one that runs, and
+// a request without a key to neither.
 TEST(RaceRequestQueue, AKeyIsGivenBackAgainstCancelsAndQuiesce) {
   static const ref<hash_domain> domain = hash_domain::create().value();
   explore({.depth = 4, .quantum = 1, .max_workers = 1}, order::unpaired, [](race::run& run, const world& state) {

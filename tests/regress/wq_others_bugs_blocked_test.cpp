@@ -134,8 +134,8 @@ void expect_counted_as_running(io_wq& wq) {
 TEST(WqOthersBugs, MarkOfBlockingEndsWithTheRegionAndTheWork) {
   const auto wq = make_wq({.max_bound = 1});
   const pipe_pair pipe;
-  // ThreadSanitizer puts a handler off until the next call that it knows. A signal that comes just before read(2) is then on its way
-  // for as long as the read lasts, and the pool sends no second one: about one round in 1200.
+  // ThreadSanitizer puts a handler off until the next call that it knows. A signal that comes just before read(2) is
+  // then on its way for as long as the read lasts, and the pool sends no second one: about one round in 1200.
 #if defined(__SANITIZE_THREAD__)
   constexpr int rounds = 2;
 #else

@@ -1,6 +1,7 @@
-// Goal: with the elevator `fair` on a real queue every accepted request is answered once, whatever comes at the same time:
-// contexts that come and go with requests waiting, weights, classes and limits that change, cancels by owner, quanta.
-// Method: time-boxed, real threads, counts compared at the end; and who is capped keeps nobody else from ending.
+// Goal: with the elevator `fair` on a real queue every accepted request is answered once, whatever comes at the same
+// time: contexts that come and go with requests waiting, weights, classes and limits that change, cancels by owner,
+// quanta. Method: time-boxed, real threads, counts compared at the end; and who is capped keeps nobody else from
+// ending.
 #include <array>
 
 #include <gtest/gtest.h>

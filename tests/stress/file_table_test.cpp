@@ -1,7 +1,7 @@
 // Goal: D4: one number, given to file after file, leads to the file that it means at some moment of the lookup, or to
-// EBADF; never to one that was closed before the lookup began, never to a dead one, never to a mix. Method: real threads;
-// each file is on a device whose bytes say which it is; the two counters around install and close say which files the
-// number may mean meanwhile.
+// EBADF; never to one that was closed before the lookup began, never to a dead one, never to a mix. Method: real
+// threads; each file is on a device whose bytes say which it is; the two counters around install and close say which
+// files the number may mean meanwhile.
 #include "sluice/device/file_table.h"
 
 #include <algorithm>

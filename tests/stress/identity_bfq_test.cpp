@@ -1,8 +1,8 @@
-// I1: the I/O priority that is worn takes effect in the kernel: a thread that wears BE/0 gets more of a device than one that
-// wears BE/7.
-// Method: a loop device with the BFQ scheduler, told to keep strict guarantees, on a file that it reads past the page
-// cache: only a device that is slower than its readers has something to share out; both threads read it past the page cache
-// with a full queue until a number of reads is done; then the reads are compared, not the time.
+// I1: the I/O priority that is worn takes effect in the kernel: a thread that wears BE/0 gets more of a device than
+// one that wears BE/7. Method: a loop device with the BFQ scheduler, told to keep strict guarantees, on a file that
+// it reads past the page cache: only a device that is slower than its readers has something to share out; both
+// threads read it past the page cache with a full queue until a number of reads is done; then the reads are compared,
+// not the time.
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <linux/loop.h>

@@ -1,6 +1,7 @@
 // Goal: real threads that switch among 16 identities at random do everything as the right one, every time (I1), end as
-// themselves (I2), and no other thread is touched (I5). Method: four threads, each with a wardrobe, create, open, stat and
-// read files by relative names and check owner, mode, group, denials; one thread watches all that are not theirs.
+// themselves (I2), and no other thread is touched (I5). Method: four threads, each with a wardrobe, create, open,
+// stat and read files by relative names and check owner, mode, group, denials; one thread watches all that are not
+// theirs.
 #include <array>
 #include <atomic>
 #include <fstream>

@@ -1,5 +1,6 @@
-// Goal: a stop that cancels ends whatever is submitted meanwhile (X6), and a cancel that answers not_found is right between two members
-// of a chain too (C3). Method: real threads, for a time; each test counts its operations and fails if it made hardly any.
+// Goal: a stop that cancels ends whatever is submitted meanwhile (X6), and a cancel that answers not_found is right
+// between two members of a chain too (C3). Method: real threads, for a time; each test counts its operations and
+// fails if it made hardly any.
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -23,7 +24,8 @@ namespace {
 using namespace sluice;
 using namespace std::chrono_literals;
 
-// A connection: its release submits it again until the wq refuses. Once `hold` is set, a run ends only when it is asked to stop.
+// A connection: its release submits it again until the wq refuses. Once `hold` is set, a run ends only when it is
+// asked to stop.
 struct connection : work {
   connection() : work(operations) {}
 

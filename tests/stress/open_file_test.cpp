@@ -1,7 +1,8 @@
 // Goal: seed 003's scenario with real threads, over and over: many submit while one closes; nothing uses the info after
 // its release, which happens once, after the last operation; accepted requests complete once. And the same through a
-// table whose numbers are reused meanwhile: what a lookup found reads the bytes of one file, its own. Method: time-boxed; the
-// device checks its info at both ends of every operation; each device is filled with a byte of its own.
+// table whose numbers are reused meanwhile: what a lookup found reads the bytes of one file, its own. Method:
+// time-boxed; the device checks its info at both ends of every operation; each device is filled with a byte of its
+// own.
 #include "sluice/device/open_file.h"
 
 #include <algorithm>

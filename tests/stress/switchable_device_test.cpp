@@ -1,6 +1,6 @@
 // Goal: D1 D2: a target replaced a thousand times under full load: no request fails or is lost, none touches a target
-// after its release or has a part on another one, each target is released once per opening. Method: real threads read and write through a queue, some of it
-// inside submit; the targets check their info at both ends of every operation.
+// after its release or has a part on another one, each target is released once per opening. Method: real threads read
+// and write through a queue, some of it inside submit; the targets check their info at both ends of every operation.
 #include "sluice/device/switchable_device.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Goal: however many threads create, share, copy, use and leave contexts at once, a task has one, an active count implies
-// a refcount, nr_tasks counts the tasks that point at it, and every context exits once and is freed once.
+// Goal: however many threads create, share, copy, use and leave contexts at once, a task has one, an active count
+// implies a refcount, nr_tasks counts the tasks that point at it, and every context exits once and is freed once.
 // Method: time-boxed rounds over a few tasks, real threads, with a context that counts itself.
 #include "sluice/ioc/task.h"
 

@@ -1,7 +1,7 @@
 // joined_threads: the threads of a test, which end with it, however it ends.
 //
-// The destructor stops and joins them: an ASSERT that returns early, or a value() that throws, leaves no thread behind and does
-// not end the process. A thread whose body throws fails the test and ends.
+// The destructor stops and joins them: an ASSERT that returns early, or a value() that throws, leaves no thread
+// behind and does not end the process. A thread whose body throws fails the test and ends.
 //
 //   std::atomic<bool> over{false};
 //   test::joined_threads crowd(over);       // after all that the threads use

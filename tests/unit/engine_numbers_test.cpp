@@ -1,6 +1,6 @@
-// Goal: each engine that lives in the process has a number of its own, up to 65 535 of them; a pool that finds too few is not made,
-// and gives back what it took.
-// Method: all numbers but a few are taken directly; then pools of several nodes are made.
+// Goal: each engine that lives in the process has a number of its own, up to 65 535 of them; a pool that finds too
+// few is not made, and gives back what it took. Method: all numbers but a few are taken directly; then pools of
+// several nodes are made.
 #include "wq/crew/engine_numbers.h"
 
 #include <set>

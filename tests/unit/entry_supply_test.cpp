@@ -1,6 +1,6 @@
 // Goal: a supply gives out as many entries as were made, each once, and frees a block with its last entry.
-// Method: the supply alone, over entries that count themselves. A block that is freed too early, or never, is found by the sanitizer
-// build.
+// Method: the supply alone, over entries that count themselves. A block that is freed too early, or never, is found
+// by the sanitizer build.
 #include "wq/keyed/entry_supply.h"
 
 #include <atomic>

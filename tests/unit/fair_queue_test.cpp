@@ -1,6 +1,7 @@
-// Goal: a request queue with the elevator `fair` keeps shares and limits from the first request on: what a flow took while no other
-// wanted the device costs it nothing later; a limit is asked at each quantum; a stop and a freeze do not wait for a limit.
-// Method: long requests on real workers, in time that the test moves, so that a limit holds for ever unless the test lets it pass.
+// Goal: a request queue with the elevator `fair` keeps shares and limits from the first request on: what a flow took
+// while no other wanted the device costs it nothing later; a limit is asked at each quantum; a stop and a freeze do
+// not wait for a limit. Method: long requests on real workers, in time that the test moves, so that a limit holds for
+// ever unless the test lets it pass.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -152,7 +153,8 @@ TEST_F(FairQueue, AFlowThatWaitsWhileLimitsAreLiftedIsLimitedAfterwards) {
   ASSERT_EQ(queue_->submit(before, *limited).value(), issued::queued);
   ASSERT_TRUE(queue_->freeze());
   ASSERT_TRUE(queue_->quiesce());
-  // Held aside, then let go into a queue that is quiesced: it waits in the elevator when the next freeze lifts the limits.
+  // Held aside, then let go into a queue that is quiesced: it waits in the elevator when the next freeze lifts the
+  // limits.
   waits.has_bytes(mib);
   ASSERT_EQ(queue_->submit(waits, *limited).value(), issued::queued);
   queue_->unfreeze();

@@ -1,5 +1,5 @@
-// file_device past the page cache: whatever the alignment of a request, the file sees aligned ones only and the bytes are
-// right; nothing of a neighbour is undone. On a file whose system calls demand alignment, and on the real thing.
+// file_device past the page cache: whatever the alignment of a request, the file sees aligned ones only and the bytes
+// are right; nothing of a neighbour is undone. On a file whose system calls demand alignment, and on the real thing.
 #include <fcntl.h>
 
 #include <algorithm>
@@ -240,8 +240,8 @@ TEST(FileDeviceDirect, ZeroesAtOddPlaces) {
   }
 }
 
-// A write of part of a block reads it first: another one in between must not be undone. Each thread has bytes of its own
-// in every block, some through a second device on the same file.
+// A write of part of a block reads it first: another one in between must not be undone. Each thread has bytes of its
+// own in every block, some through a second device on the same file.
 TEST(FileDeviceDirect, NeighboursInABlockAreNotUndone) {
   direct_bench bench;
   bench.open();
@@ -272,7 +272,8 @@ TEST(FileDeviceDirect, NeighboursInABlockAreNotUndone) {
   other->release(other_info);
 }
 
-// Writes to one block, of parts of it, of all of it, or that meet in it, do not take the queue's workers from the others.
+// Writes to one block, of parts of it, of all of it, or that meet in it, do not take the queue's workers from the
+// others.
 TEST(FileDeviceDirect, WritesToOneBlockLeaveTheOthersTheirWorkers) {
   struct range {
     std::uint64_t offset, length;

@@ -42,7 +42,8 @@ TEST(HandedKeys, OneKeyOfTwoDomainsIsTwoKeys) {
   EXPECT_EQ(keys.sharers(), 0U);
 }
 
-// Against a plain map, with more keys than slots: the table never counts more sharers than there are, and none that stays.
+// Against a plain map, with more keys than slots: the table never counts more sharers than there are, and none that
+// stays.
 TEST(HandedKeys, NeverCountsMoreSharersThanThereAre) {
   std::mt19937_64 random(17);
   handed_keys keys;

@@ -140,8 +140,8 @@ void expect_pair_of(io_cq* pair, const request_queue& queue, const io_context& c
   EXPECT_EQ(&pair->context(), &context);
 }
 
-// More contexts than a queue has hints. Whichever of them the hints name when a walk over all begins, the others are looked up
-// in their trees.
+// More contexts than a queue has hints. Whichever of them the hints name when a walk over all begins, the others are
+// looked up in their trees.
 struct many_contexts {
   static constexpr std::size_t count = 40;  // a queue has 16 hints
   many_contexts() {
@@ -209,8 +209,8 @@ TEST(IoCq, TwoQueuesOfOneIdAreNeverTakenForEachOther) {
   EXPECT_TRUE(second.stop().has_value());
 }
 
-// O6 where an id comes again after its queue has ended. In half of the rounds that queue is still there, in the others the new
-// one may lie at its address.
+// O6 where an id comes again after its queue has ended. In half of the rounds that queue is still there, in the
+// others the new one may lie at its address.
 TEST(IoCq, AQueueWithTheIdOfOneThatEndedFindsNothingOfIt) {
   counts figures;
   pair_bench bench(figures);

@@ -1,6 +1,6 @@
-// Goal: a node, a release, a rescuer, a worker that breaks, leaves or computes: none of them holds up the works of others.
-// Method: the scene of each fault that was found, with nodes, threads and identities as the test says; waits for events, with a
-// deadline that is generous.
+// Goal: a node, a release, a rescuer, a worker that breaks, leaves or computes: none of them holds up the works of
+// others. Method: the scene of each fault that was found, with nodes, threads and identities as the test says; waits
+// for events, with a deadline that is generous.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -65,8 +65,8 @@ class endless : public work {
   std::binary_semaphore last_{0};
 };
 
-// Nodes of a synthetic topology are dealt out to threads in turn. This seam discards threads until one has the node that is
-// wanted: the first bound worker stands on node 0, the next one on node 1, as their accounts do.
+// Nodes of a synthetic topology are dealt out to threads in turn. This seam discards threads until one has the node
+// that is wanted: the first bound worker stands on node 0, the next one on node 1, as their accounts do.
 class threads_on_nodes : public thread_seam {
  public:
   explicit threads_on_nodes(std::string_view synthetic) : nodes_(detail::topology::discover(synthetic).value()) {}
@@ -103,7 +103,8 @@ class threads_on_nodes : public thread_seam {
   unsigned workers_ = 0;
 };
 
-// W1 P5: the loaded nodes' workers have all places of the class; a work of another node has its turn after a few of theirs.
+// W1 P5: the loaded nodes' workers have all places of the class; a work of another node has its turn after a few of
+// theirs.
 TEST(IoWqSeams, WorkOfANodeRunsWhileOtherNodesHaveAllWorkersAndAreLoaded) {
   constexpr std::uint64_t most_between = 2000;
   for (const unsigned workers : {1U, 2U}) {
@@ -143,7 +144,8 @@ TEST(IoWqSeams, WorkOfANodeRunsWhileOtherNodesHaveAllWorkersAndAreLoaded) {
 
 enum class blocks_in : std::uint8_t { release, rest_of_a_chain };
 
-// P2 P6 X6: a callback that blocks without saying so is found. One CPU, so that nothing but that starts the second worker.
+// P2 P6 X6: a callback that blocks without saying so is found. One CPU, so that nothing but that starts the second
+// worker.
 TEST(IoWqSeams, ACallbackThatBlocksIsFoundAndTheWorksBehindItAreRun) {
   for (const blocks_in where : {blocks_in::release, blocks_in::rest_of_a_chain}) {
     const auto wq = make_wq({.max_bound = 2, .idle_timeout = 1h, .topology = "node:1 pu:1"});
@@ -253,7 +255,8 @@ TEST(IoWqSeams, TheRescuerServesTheClassesInTurn) {
 
 enum class cancel_kind : std::uint8_t { by_handle, by_owner, all };
 
-// I1 C1: a work that is cancelled by a run with an identity is given up by another thread, without one, before the cancel returns.
+// I1 C1: a work that is cancelled by a run with an identity is given up by another thread, without one, before the
+// cancel returns.
 TEST(IoWqSeams, ARunThatWearsAnIdentityCancelsOnAnotherThread) {
   const identity_result who = identity_builder().set_audit("canceller").build();
   ASSERT_TRUE(who);
@@ -296,7 +299,8 @@ TEST(IoWqSeams, ARunThatWearsAnIdentityCancelsOnAnotherThread) {
   }
 }
 
-// I1 I6: a chain's head fails, and its thread cannot become itself again. The rest is given up by another thread, as itself.
+// I1 I6: a chain's head fails, and its thread cannot become itself again. The rest is given up by another thread, as
+// itself.
 TEST(IoWqSeams, TheRestOfAChainIsNotGivenUpByAThreadThatBroke) {
   test::unruly_calls calls;
   const auto wq = make_wq({.max_bound = 1, .identities = &calls});
@@ -338,7 +342,8 @@ TEST(IoWqSeams, TheRestOfAChainIsNotGivenUpByAThreadThatBroke) {
   EXPECT_NE(released_on, head.ran_on());
 }
 
-// I6 P3: the only worker breaks (its umask stays another's). The worker that replaces it is the fixed one: it never times out.
+// I6 P3: the only worker breaks (its umask stays another's). The worker that replaces it is the fixed one: it never
+// times out.
 TEST(IoWqSeams, TheFixedWorkerThatBreaksIsReplacedByAFixedOne) {
   constexpr std::chrono::milliseconds idle_timeout{10};
   test::unruly_calls calls;

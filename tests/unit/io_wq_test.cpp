@@ -198,7 +198,8 @@ TEST(IoWq, SharedDomainOrdersAcrossWqs) {
   EXPECT_EQ(order, 200);
 }
 
-// P5 P6 P8: blocked workers are replaced below the limit, and one class never holds up the other; the sampler is not needed.
+// P5 P6 P8: blocked workers are replaced below the limit, and one class never holds up the other; the sampler is not
+// needed.
 TEST(IoWq, BlockedWorkersAreReplaced) {
   test::clock_without_sampler clock;
   const auto wq =
@@ -508,8 +509,8 @@ void await_end_of(std::string_view name) {
   }
 }
 
-// X5: the last count put on a worker, in a cancelled run, in a release on the canceller's thread or in a timer function ends
-// the pool on another thread.
+// X5: the last count put on a worker, in a cancelled run, in a release on the canceller's thread or in a timer
+// function ends the pool on another thread.
 TEST(IoWq, TheLastCountMayBePutInACallback) {
   {
     auto wq = make_wq({.name = "lastrun"});

@@ -1,4 +1,5 @@
-// nowait: what is learned from attempts that are refused, fall short, or take too long; for which file, and for how long.
+// nowait: what is learned from attempts that are refused, fall short, or take too long; for which file, and for how
+// long.
 #include "sluice/device/nowait.h"
 
 #include <algorithm>

@@ -292,7 +292,8 @@ struct no_op : work {
   std::binary_semaphore over{0};
 };
 
-// O5: the io_wq is full of others' works. What waits here is sent again when there is room, and never answered with the refusal.
+// O5: the io_wq is full of others' works. What waits here is sent again when there is room, and never answered with
+// the refusal.
 TEST(RequestQueueFlow, ARequestThatTheWqRefusesWaitsOn) {
   for (const bool fair : {false, true}) {
     const ref<io_wq> wq = io_wq::create({.max_bound = 1, .name = "test", .queue_limit = 1}).value();
@@ -375,7 +376,8 @@ TEST(RequestQueueFlow, DifferentKeysCountEachForItself) {
   }
 }
 
-// Cancelled, cut between quanta, refused by a wq that has stopped: however a request with a key ends, its key is given back.
+// Cancelled, cut between quanta, refused by a wq that has stopped: however a request with a key ends, its key is
+// given back.
 TEST(RequestQueueFlow, AKeyIsGivenBackHoweverItsRequestEnds) {
   test::io_bench bench({.depth = 8, .quantum = 100, .max_workers = 1}, 2);
   const ref<hash_domain> domain = hash_domain::create().value();

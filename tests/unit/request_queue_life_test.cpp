@@ -1,5 +1,5 @@
-// request_queue as a whole: quiesce, freeze, resize, set_elevator, remove, and a device that never answers. A gate holds
-// requests on the worker; all waiting is for events.
+// request_queue as a whole: quiesce, freeze, resize, set_elevator, remove, and a device that never answers. A gate
+// holds requests on the worker; all waiting is for events.
 #include <unistd.h>
 
 #include <array>

@@ -32,8 +32,8 @@ class clock_seam {
 
   // The monotonic time (CLOCK_MONOTONIC).
   [[nodiscard]] virtual steady_time now() noexcept = 0;
-  // A number that has changed if the calling thread has slept since it last asked: a thread that was late without it had no
-  // CPU. A system call (getrusage). A seam that does not know says the time: then every delay counts as sleep.
+  // A number that has changed if the calling thread has slept since it last asked: a thread that was late without it
+  // had no CPU. A system call (getrusage). A seam that does not know says the time: then every delay counts as sleep.
   [[nodiscard]] virtual std::uint64_t thread_sleeps() noexcept {
     return static_cast<std::uint64_t>(now().time_since_epoch().count());
   }

@@ -26,8 +26,8 @@ class named_thread {
   named_thread& operator=(named_thread&& other) noexcept;
   ~named_thread() { join(); }
 
-  // Starts a thread. stack: its bytes; 0 stands for the system's usual size. Requires: name has at most 15 bytes (the kernel's
-  // limit); the body does not throw.
+  // Starts a thread. stack: its bytes; 0 stands for the system's usual size. Requires: name has at most 15 bytes (the
+  // kernel's limit); the body does not throw.
   [[nodiscard]] static result<named_thread> start(std::string_view name, std::move_only_function<void()> body,
                                                   std::size_t stack);
 
@@ -56,8 +56,8 @@ class thread_seam {
   [[nodiscard]] virtual result<named_thread> start(std::string_view name, std::move_only_function<void()> body,
                                                    std::size_t stack) = 0;
 
-  // Whether a thread of this process, by its number (gettid(2)), waits in the kernel: for a device, a lock, a time. false: it
-  // runs, or waits for a CPU. true if /proc does not say.
+  // Whether a thread of this process, by its number (gettid(2)), waits in the kernel: for a device, a lock, a time.
+  // false: it runs, or waits for a CPU. true if /proc does not say.
   [[nodiscard]] virtual bool sleeps(pid_t thread) noexcept;
 
   // The operating system's threads. Lives for the whole process.

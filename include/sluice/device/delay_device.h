@@ -1,5 +1,5 @@
-// delay_device: a filter that makes requests wait before they reach the target: a slow disk, or one that is dead. A request
-// waits once, however many quanta it has.
+// delay_device: a filter that makes requests wait before they reach the target: a slow disk, or one that is dead. A
+// request waits once, however many quanta it has.
 //
 //   auto slow = delay_device::create(target).value();                      // no delay yet
 //   slow->set_delay(io_op::read, {.fixed = 5ms, .per_kib = 10us});
@@ -16,7 +16,8 @@
 // of set_cancels for those that wait as well. To bring a dead device back: set_delay(…, {}), then release_all(): an
 // operation that comes between the two goes through, none is left behind.
 //
-// A wait is a sleep in the kernel which the interrupt of a wq ends (io_wq::cancel, a deadline); the probe is asked then.
+// A wait is a sleep in the kernel which the interrupt of a wq ends (io_wq::cancel, a deadline); the probe is asked
+// then.
 //
 // Ownership:      one count on the target.
 // Thread safety:  as device; the controls by any thread.

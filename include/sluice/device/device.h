@@ -10,10 +10,10 @@
 //
 // Ranges are checked before any of these is called: inside size(), length > 0 and ≤ the limit for the operation.
 //
-// A request may take several calls: an attempt inside submit that moves a part, then quanta on workers. A device that must
-// treat them as one (a switch, a drill) asks to see requests. Then each request begins once, by begin() or try_begin(),
-// all its calls get what that returned in place of the info of the opening, and end() follows the last of them. A call that
-// gets the info of the opening all the same is a request of its own:
+// A request may take several calls: an attempt inside submit that moves a part, then quanta on workers. A device that
+// must treat them as one (a switch, a drill) asks to see requests. Then each request begins once, by begin() or
+// try_begin(), all its calls get what that returned in place of the info of the opening, and end() follows the last
+// of them. A call that gets the info of the opening all the same is a request of its own:
 //
 //   inside submit: try_begin → try_… → moved all: end
 //                                      moved a part: the rest runs on workers, see below
@@ -136,8 +136,8 @@ class device : public kref<device> {
   [[nodiscard]] virtual result<void> cache(open_info& info, std::uint64_t offset, std::uint64_t length,
                                            cancel_probe probe) noexcept;
 
-  // What the stretches of a range hold, in order, without gaps, from its start; the last one ends with the range, or all
-  // of `into` is used. Neighbours differ in kind. Returns how many these are, at least one. Blocks: for workers.
+  // What the stretches of a range hold, in order, without gaps, from its start; the last one ends with the range, or
+  // all of `into` is used. Neighbours differ in kind. Returns how many these are, at least one. Blocks: for workers.
   // What was data before the call began, and stayed so, is told as data. A hole may be written or made meanwhile.
   // Errors: ECANCELED the probe said so; errno. Requires: a range inside size(), not empty; `into` not empty.
   [[nodiscard]] virtual result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
@@ -150,8 +150,8 @@ class device : public kref<device> {
 
   // Whether begin, try_begin and end are to be called.
   [[nodiscard]] bool sees_requests() const noexcept { return sees_requests_; }
-  // A request begins on a worker: its kind and its whole range (a flush has none: 0, 0). Returns the info that its calls
-  // get. An error is its answer, and end is not called. May block.
+  // A request begins on a worker: its kind and its whole range (a flush has none: 0, 0). Returns the info that its
+  // calls get. An error is its answer, and end is not called. May block.
   [[nodiscard]] virtual result<open_info*> begin(open_info& info, io_op /*op*/, std::uint64_t /*offset*/,
                                                  std::uint64_t /*length*/, cancel_probe /*probe*/) noexcept {
     return &info;

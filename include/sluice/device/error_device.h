@@ -1,5 +1,5 @@
-// error_device: a filter that answers chosen requests with an errno before they reach the target. A request counts once,
-// with its whole range, however many quanta it has.
+// error_device: a filter that answers chosen requests with an errno before they reach the target. A request counts
+// once, with its whole range, however many quanta it has.
 //
 //   auto bad = error_device::create(target).value();                                      // no rule: all goes through
 //   bad->add({.ops = io_op::write, .every = 10, .err = ENOSPC}).value();                  // every tenth write
@@ -53,7 +53,8 @@ class error_device final : public filter_device {
   // Errors: ENOMEM.
   [[nodiscard]] static result<ref<error_device>> create(ref<device> target);
 
-  // Returns the rule's number, which no other one ever gets. Requires: every > 0, err > 0, per_million at most a million.
+  // Returns the rule's number, which no other one ever gets. Requires: every > 0, err > 0, per_million at most a
+  // million.
   [[nodiscard]] result<std::size_t> add(const error_rule& rule) noexcept;
   // Takes a rule away. Errors: ENOENT.
   [[nodiscard]] result<void> remove(std::size_t number) noexcept;

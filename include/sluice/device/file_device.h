@@ -20,23 +20,24 @@
 // |              |                       | unknown (block devices)                                         |
 //
 // Whether the file takes non-blocking transfers and whether they pay is learned for each file; whether its file system
-// keeps its word for all devices on it together (nowait.h). An error or a short count of such an attempt is never reported: a
-// worker goes on from there.
+// keeps its word for all devices on it together (nowait.h). An error or a short count of such an attempt is never
+// reported: a worker goes on from there.
 //
 // A file in memory (tmpfs, ramfs) refuses NOWAIT although it has nothing to wait for but memory that was swapped out:
 // its reads, writes, flushes, cache hints and short trims and zeroes are done plainly inside submit.
 //
-// Past the page cache (file_caching::direct, O_DIRECT) the file wants aligned offsets, lengths and memory; what it wants is
-// learned at create. A request that is aligned goes straight from or to the caller's memory. What is not goes through one
-// of four bounce buffers; a write of part of a block reads it, changes it and writes it, and holds it meanwhile against
-// all other changes of that block by this process. Or, with misaligned::refuse, a read, write, trim or write_zeroes whose range is not
-// aligned is EINVAL (memory may still be anywhere). Nothing is tried inside submit: a direct transfer waits for the disk. Do not use one
-// file both ways at once: the kernel keeps the two together only as well as it can.
+// Past the page cache (file_caching::direct, O_DIRECT) the file wants aligned offsets, lengths and memory; what it
+// wants is learned at create. A request that is aligned goes straight from or to the caller's memory. What is not
+// goes through one of four bounce buffers; a write of part of a block reads it, changes it and writes it, and holds
+// it meanwhile against all other changes of that block by this process. Or, with misaligned::refuse, a read, write,
+// trim or write_zeroes whose range is not aligned is EINVAL (memory may still be anywhere). Nothing is tried inside
+// submit: a direct transfer waits for the disk. Do not use one file both ways at once: the kernel keeps the two
+// together only as well as it can.
 //
 // Buffered writes to one inode take one lock in most file systems: sixteen threads that write it spend three times the
-// CPU of one. So they carry the inode as their key and run one at a time. Direct writes of whole blocks, which share that
-// lock, carry no key and run at once. Direct writes of a part of a block carry that block as their key: they would take turns anyhow, and
-// wait for their turn without a worker.
+// CPU of one. So they carry the inode as their key and run one at a time. Direct writes of whole blocks, which share
+// that lock, carry no key and run at once. Direct writes of a part of a block carry that block as their key: they
+// would take turns anyhow, and wait for their turn without a worker.
 //
 // Ownership:      owns the descriptor; closes it with the last count.
 // Thread safety:  as device.
@@ -63,8 +64,8 @@
 
 namespace sluice {
 
-// Non-blocking attempts of this device in each direction, and what is known now. Those of a file in memory, which are made plainly, are
-// counted too.
+// Non-blocking attempts of this device in each direction, and what is known now. Those of a file in memory, which are
+// made plainly, are counted too.
 struct nowait_stats {
   nowait_figures reads;
   nowait_figures writes;
@@ -126,8 +127,8 @@ class file_device final : public device {
   [[nodiscard]] result<std::size_t> extents(open_info& info, std::uint64_t offset, std::uint64_t length,
                                             std::span<extent> into, cancel_probe probe) noexcept override;
 
-  // By the inode with its file system, or the device number: the same for all file_devices on the same file. A direct write of a
-  // part of a block by that block of it.
+  // By the inode with its file system, or the device number: the same for all file_devices on the same file. A direct
+  // write of a part of a block by that block of it.
   [[nodiscard]] write_hash hash_of_write(std::uint64_t offset, std::uint64_t length) noexcept override;
   [[nodiscard]] nowait_stats nowait() const noexcept;
 
@@ -140,7 +141,8 @@ class file_device final : public device {
   // One transfer that must not block. call(flags) is the system call. Returns the bytes moved.
   template <class Call>
   [[nodiscard]] std::size_t attempt_now(nowait_lane& lane, nowait_file& mine, std::size_t bytes, Call call) noexcept;
-  // Whether to try RWF_DSYNC. Where a file did not know the flag, and took the same write without, dsync_rest writes go without.
+  // Whether to try RWF_DSYNC. Where a file did not know the flag, and took the same write without, dsync_rest writes
+  // go without.
   [[nodiscard]] bool with_dsync() noexcept;
   static constexpr std::uint32_t dsync_rest = 4096;
   [[nodiscard]] result<void> write_all(std::uint64_t offset, std::span<const std::byte> from, int flags,

@@ -91,8 +91,8 @@ class filter_device : public device {
 
   // Whether a request may be tried inside submit.
   [[nodiscard]] virtual bool may_try(io_op op, std::uint64_t offset, std::uint64_t length) noexcept = 0;
-  // On a worker, before a request begins: its whole range, 0 and 0 for a flush. An error is its answer, and the target never
-  // hears of it.
+  // On a worker, before a request begins: its whole range, 0 and 0 for a flush. An error is its answer, and the
+  // target never hears of it.
   [[nodiscard]] virtual result<void> before(io_op op, std::uint64_t offset, std::uint64_t length,
                                             cancel_probe probe) noexcept = 0;
 

@@ -13,10 +13,10 @@
 //
 // While it holds no attempt is made. After it attempts are made again, and judged again.
 //
-// An attempt is late if it took longer than `late_after` and its thread slept in it. A thread that was only kept from its
-// CPU by others did not sleep: a busy machine is no lie. The first `watched` attempts of a lane are timed, then one in `sampled` of
-// each file; after a late one the next `watched` again. `late_limit` late ones in one such watch are a lie; in the first watch after a
-// lie one is enough. A watch without a late one ends the doubling.
+// An attempt is late if it took longer than `late_after` and its thread slept in it. A thread that was only kept from
+// its CPU by others did not sleep: a busy machine is no lie. The first `watched` attempts of a lane are timed, then
+// one in `sampled` of each file; after a late one the next `watched` again. `late_limit` late ones in one such watch
+// are a lie; in the first watch after a lie one is enough. A watch without a late one ends the doubling.
 //
 //   nowait_trial now = file.begin(lane, clock);
 //   if (now.go) { n = preadv2(… RWF_NOWAIT); file.end(lane, now, n == all ? nowait_outcome::all : nowait_outcome::part, clock); }
@@ -112,8 +112,8 @@ class nowait_lane {
  private:
   void note_late(clock_seam& clock) noexcept;
 
-  // All synchronise themselves: hints and figures. Relaxed: a thread that sees an older value makes one attempt too many or
-  // too few.
+  // All synchronise themselves: hints and figures. Relaxed: a thread that sees an older value makes one attempt too
+  // many or too few.
   nowait_rest rest_;
   std::atomic<std::int32_t> watch_{watched};   // attempts still to be timed
   std::atomic<std::uint32_t> recent_late_{0};  // in this watch
@@ -154,8 +154,8 @@ class nowait_file {
   nowait_rest rest_;
   std::atomic<nowait_state> state_{nowait_state::unknown};
   std::atomic<std::uint32_t> refusals_{0};  // in a row
-  // The window: attempts in the lower half, those that fell short in the upper one. One word: a window is judged by what was
-  // counted in it, whichever thread ends it.
+  // The window: attempts in the lower half, those that fell short in the upper one. One word: a window is judged by
+  // what was counted in it, whichever thread ends it.
   std::atomic<std::uint64_t> window_{0};
   std::atomic<std::uint64_t> hits_{0};
   std::atomic<std::uint64_t> punts_{0};

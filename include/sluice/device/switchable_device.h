@@ -4,9 +4,9 @@
 //   auto switched = disk->replace(new_target);                    // operations go on meanwhile
 //
 // replace() opens the new target; from then on requests that begin go there; it waits until the last one on the old
-// target has ended, flushes that one and releases it. No request fails or is lost because of it, and each is done by one target as a
-// whole, in however many quanta. What the targets hold is the caller's matter: a request that is under way on the old one
-// is not repeated on the new one.
+// target has ended, flushes that one and releases it. No request fails or is lost because of it, and each is done by
+// one target as a whole, in however many quanta. What the targets hold is the caller's matter: a request that is
+// under way on the old one is not repeated on the new one.
 //
 // | request began           | goes to                                                                                |
 // |-------------------------|----------------------------------------------------------------------------------------|
@@ -14,9 +14,9 @@
 // | during replace()        | one of the two                                                                         |
 // | after it returned       | the new one                                                                            |
 //
-// A request begins when the first byte of it is tried or moved, not while it waits. One that has begun and waits for its next quantum (in a
-// queue that is quiesced, or under a limit) is waited for: give replace() a deadline there. All openings of this device share one
-// opening of the target.
+// A request begins when the first byte of it is tried or moved, not while it waits. One that has begun and waits for
+// its next quantum (in a queue that is quiesced, or under a limit) is waited for: give replace() a deadline there.
+// All openings of this device share one opening of the target.
 //
 // | state         | replace                          | settle        |
 // |---------------|----------------------------------|---------------|

@@ -46,8 +46,8 @@ enum class io_cq_use : bool { unused, wanted };
 struct elevator_pick {
   // Null: nobody may go now.
   request* next = nullptr;
-  // With a null next: requests wait, but not one of them may go before this time (a cap). The queue asks again then, and
-  // earlier whenever a request comes or ends. no_deadline: nobody waits, or only for such an event.
+  // With a null next: requests wait, but not one of them may go before this time (a cap). The queue asks again then,
+  // and earlier whenever a request comes or ends. no_deadline: nobody waits, or only for such an event.
   steady_time ask_again = no_deadline;
 };
 
@@ -76,28 +76,30 @@ class elevator {
   }
   // Takes a request that must wait, at the end of its flow.
   virtual void insert_locked(request& waiting, io_cq* pair) noexcept = 0;
-  // Takes back a request whose quantum is over and that has more to do (request::bytes_left): at the head of its flow, if
-  // there are flows, and not ahead of all others.
+  // Takes back a request whose quantum is over and that has more to do (request::bytes_left): at the head of its
+  // flow, if there are flows, and not ahead of all others.
   virtual void insert_again_locked(request& waiting, io_cq* pair) noexcept = 0;
   // Gives the request that goes next.
   [[nodiscard]] virtual elevator_pick next_locked(steady_time now) noexcept = 0;
-  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush or a failure). For one that was
-  // done inside submit, `now` is when it was let go.
+  // What was let go is over, or its quantum is: it moved so many bytes since (0 also for a flush or a failure). For
+  // one that was done inside submit, `now` is when it was let go.
   virtual void served_locked(request& /*over*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                              steady_time /*now*/) noexcept {}
-  // The quantum of what was let go is over, there is more to do, and no request waits. true: it counts as served with `bytes`, and
-  // is let go again for its next quantum. false: nothing has changed; served_locked and insert_again_locked follow.
+  // The quantum of what was let go is over, there is more to do, and no request waits. true: it counts as served with
+  // `bytes`, and is let go again for its next quantum. false: nothing has changed; served_locked and
+  // insert_again_locked follow.
   [[nodiscard]] virtual bool goes_on_locked(request& /*going*/, io_cq* /*pair*/, std::uint64_t /*bytes*/,
                                             steady_time /*now*/) noexcept {
     return true;
   }
-  // The queue's quantum: the most bytes that a request moves between being let go and being served. Called before all others.
+  // The queue's quantum: the most bytes that a request moves between being let go and being served. Called before all
+  // others.
   virtual void set_quantum_locked(std::uint64_t /*bytes*/) noexcept {}
-  // Whether requests go as if there were no limits: from when the queue is frozen or stopped, since that waits for what was
-  // accepted, until it is open again.
+  // Whether requests go as if there were no limits: from when the queue is frozen or stopped, since that waits for
+  // what was accepted, until it is open again.
   virtual void lift_limits_locked(bool /*lifted*/, steady_time /*now*/) noexcept {}
-  // What was let go is back untouched: no worker was free for it, or its queue was quiesced before it ran. Instead of served_locked; an insert_locked or
-  // insert_again_locked follows, unless the request is refused.
+  // What was let go is back untouched: no worker was free for it, or its queue was quiesced before it ran. Instead of
+  // served_locked; an insert_locked or insert_again_locked follows, unless the request is refused.
   virtual void take_back_locked(request& untouched, io_cq* pair, steady_time now) noexcept {
     served_locked(untouched, pair, 0, now);
   }

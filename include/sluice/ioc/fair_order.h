@@ -3,8 +3,8 @@
 //
 // A flow is one context on one queue. What goes is charged at once, with a cost from its size; a flow's tag is the
 // virtual time at which its next may start, and moves on by cost / (weight * level factor). The flow with the smallest
-// tag goes. A flow that had nothing to send comes back at the virtual time of now, so it saves up nothing, and it stands
-// before all who have the same tag.
+// tag goes. A flow that had nothing to send comes back at the virtual time of now, so it saves up nothing, and it
+// stands before all who have the same tag.
 //
 // | a flow is | wake            | refile          | sleep | next, serve                         |
 // |-----------|-----------------|-----------------|-------|-------------------------------------|
@@ -115,19 +115,20 @@ class fair_order {
   enum class more : bool { no, yes };
   void serve(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes, more rest, std::uint64_t now_ns) noexcept;
 
-  // Limits count what goes and hold back nothing, until they are put back. It holds for a flow from its next wake or refile:
-  // the caller takes out and wakes those that are in.
+  // Limits count what goes and hold back nothing, until they are put back. It holds for a flow from its next wake or
+  // refile: the caller takes out and wakes those that are in.
   void lift_limits(bool lifted) noexcept { lifted_ = lifted; }
 
-  // What it was served with moved more or less than that: counts with what it sends next. More counts for limits too, and costs
-  // nothing where no flow waited for it. Less does not count for limits: they are of what was let go.
+  // What it was served with moved more or less than that: counts with what it sends next. More counts for limits too,
+  // and costs nothing where no flow waited for it. Less does not count for limits: they are of what was let go.
   void settle(fair_flow& flow, std::uint64_t served_bytes, std::uint64_t moved_bytes, std::uint64_t now_ns) noexcept;
 
-  // What it was served with, of this size, did not go after all: as if it had not been served. limits_version: the flow's when it
-  // was.
+  // What it was served with, of this size, did not go after all: as if it had not been served. limits_version: the
+  // flow's when it was.
   void take_back(fair_flow& flow, std::uint64_t bytes, std::uint16_t limits_version, std::uint64_t now_ns) noexcept;
 
-  // A flow that is out wants to send at once, past those who are in but cannot go now: true if it may; it is served then.
+  // A flow that is out wants to send at once, past those who are in but cannot go now: true if it may; it is served
+  // then.
   [[nodiscard]] bool try_pass(fair_flow& flow, const fair_terms& terms, std::uint64_t bytes,
                               std::uint64_t now_ns) noexcept;
 

@@ -57,8 +57,9 @@ enum class attempt : std::uint8_t { done, would_block };
 struct request_ops {
   // Tries without blocking. done: result() is set.
   attempt (*try_run)(request&) noexcept;
-  // Does it, or at least one and at most `budget` (> 0) of the bytes that are left, and sets the result. May block. A part
-  // of a block is not cut off: where the budget is smaller than a block of the device, a block is moved. A negative result ends the request, whatever is left.
+  // Does it, or at least one and at most `budget` (> 0) of the bytes that are left, and sets the result. May block. A
+  // part of a block is not cut off: where the budget is smaller than a block of the device, a block is moved. A
+  // negative result ends the request, whatever is left.
   void (*run)(request&, std::uint64_t budget, cancel_probe) noexcept;
   // Hands it back: after this call nothing of the request is touched.
   void (*complete)(request&) noexcept;

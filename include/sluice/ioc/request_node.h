@@ -1,7 +1,7 @@
 // request_node: what a request queue keeps in each of its requests, and a list of them.
 //
-// A base of the class Request itself. A template, so that the requests of the race tests are the same to the very queue:
-// Ops is the table that Request is submitted with, Queue, Context and Pair what it is issued to, for and by.
+// A base of the class Request itself. A template, so that the requests of the race tests are the same to the very
+// queue: Ops is the table that Request is submitted with, Queue, Context and Pair what it is issued to, for and by.
 //
 // | field          | idle | being tried, under way  | waits in the elevator | held aside by a freeze |
 // |----------------|------|-------------------------|-----------------------|------------------------|

@@ -9,17 +9,17 @@
 // A request that waited goes straight to the io_wq when its turn comes: whoever finishes a request must not be held up
 // by the next one.
 //
-// Quanta: a worker moves at most `quantum` bytes of a read or write at a time. If no request waits then, and the elevator's limits
-// let it, it goes on at once. Else the request goes back into the elevator, whatever elevator that is, and the slot to the next: a
-// small request waits for a quantum of a large one, not for all of it. Under an elevator that keeps pairs a request longer than a
-// quantum is not tried inside submit. Requests with a key keep their order per quantum only:
-// between two quanta of one write another write of the same key may run.
+// Quanta: a worker moves at most `quantum` bytes of a read or write at a time. If no request waits then, and the
+// elevator's limits let it, it goes on at once. Else the request goes back into the elevator, whatever elevator that
+// is, and the slot to the next: a small request waits for a quantum of a large one, not for all of it. Under an
+// elevator that keeps pairs a request longer than a quantum is not tried inside submit. Requests with a key keep
+// their order per quantum only: between two quanta of one write another write of the same key may run.
 //
 // Whatever the elevator, a request without a key waits in the io_wq by its context's class of ioprio (work.h).
 //
-// Failure domain: at most max_workers requests that can have a worker at once are handed to the io_wq; those of one key, which run
-// one at a time, count as one. Further ones wait in the elevator, while those that need no worker are still done inside submit.
-// So a device that never answers holds its share of the workers and no more.
+// Failure domain: at most max_workers requests that can have a worker at once are handed to the io_wq; those of one
+// key, which run one at a time, count as one. Further ones wait in the elevator, while those that need no worker are
+// still done inside submit. So a device that never answers holds its share of the workers and no more.
 //
 // | operation    | open                        | quiesced | frozen     | stopped   | removed | from complete()         |
 // |--------------|-----------------------------|----------|------------|-----------|---------|-------------------------|
@@ -76,9 +76,9 @@ struct request_queue_options {
   std::uint32_t max_waiting = 65536;  // requests that wait
   // Bytes that one request moves on a worker before others have their turn. 0: all.
   std::uint64_t quantum = 128 << 10;
-  // Requests that can have a worker of the io_wq at once. 0: three quarters of its bound workers as they are now, at least 1. A device
-  // that blocks all its requests so leaves the others a quarter, and a device that is alone nearly all. To survive n
-  // dead devices at once give each less than 1/n.
+  // Requests that can have a worker of the io_wq at once. 0: three quarters of its bound workers as they are now, at
+  // least 1. A device that blocks all its requests so leaves the others a quarter, and a device that is alone nearly
+  // all. To survive n dead devices at once give each less than 1/n.
   std::uint32_t max_workers = 0;
   // Seam, for elevators that look at the time; the same as the io_wq's. Null: the machine's. It outlives the queue.
   clock_seam* clock = nullptr;
@@ -137,19 +137,19 @@ class request_queue : public kref<request_queue, detail::request_queue_release>,
 
   // Waits for a moment at which nothing is under way or waiting. Errors: ETIMEDOUT.
   [[nodiscard]] result<void> drain(steady_time deadline = no_deadline) noexcept;
-  // Refuses from now on, waits for all that was accepted (and not for its limits), then ends the io_cqs. Errors: ETIMEDOUT: still refuses;
-  // call it again.
+  // Refuses from now on, waits for all that was accepted (and not for its limits), then ends the io_cqs. Errors:
+  // ETIMEDOUT: still refuses; call it again.
   [[nodiscard]] result<void> stop(steady_time deadline = no_deadline) noexcept;
 
-  // From its return on no request is tried, and no worker takes one up for a quantum; a request that a worker has taken up goes
-  // on to the end of its quantum. What is submitted waits. Nests: as many unquiesce() let it go on. Waits for attempts inside
-  // submits, which do not block. Errors: ETIMEDOUT: undone.
+  // From its return on no request is tried, and no worker takes one up for a quantum; a request that a worker has
+  // taken up goes on to the end of its quantum. What is submitted waits. Nests: as many unquiesce() let it go on.
+  // Waits for attempts inside submits, which do not block. Errors: ETIMEDOUT: undone.
   [[nodiscard]] result<void> quiesce(steady_time deadline = no_deadline) noexcept;
   void unquiesce() noexcept;
 
   // At its return all that was accepted before it is over; what is submitted meanwhile is held aside, in order, within
-  // max_waiting. Nests: what is held when it is called goes on once the earlier freezes are undone, and it waits for that.
-  // Does not wait for limits, which hold again after unfreeze(). Errors: ETIMEDOUT: undone.
+  // max_waiting. Nests: what is held when it is called goes on once the earlier freezes are undone, and it waits for
+  // that. Does not wait for limits, which hold again after unfreeze(). Errors: ETIMEDOUT: undone.
   [[nodiscard]] result<void> freeze(steady_time deadline = no_deadline) noexcept;
   void unfreeze() noexcept;
 
@@ -157,9 +157,9 @@ class request_queue : public kref<request_queue, detail::request_queue_release>,
   // submit that runs at the same time may still see the old one. Errors: EINVAL as in create.
   [[nodiscard]] result<void> resize(std::uint32_t depth) noexcept;
 
-  // Another elevator (null: none), put in place while nothing is under way or waits, but for what a freeze holds aside; the
-  // io_cqs of the old one end. Errors:
-  // ETIMEDOUT, ENOMEM, ESHUTDOWN stopped, ENODEV removed: the queue keeps the old one.
+  // Another elevator (null: none), put in place while nothing is under way or waits, but for what a freeze holds
+  // aside; the io_cqs of the old one end. Errors: ETIMEDOUT, ENOMEM, ESHUTDOWN stopped, ENODEV removed: the queue
+  // keeps the old one.
   [[nodiscard]] result<void> set_elevator(std::unique_ptr<elevator> order, steady_time deadline = no_deadline) noexcept;
 
   // The device is gone. Refuses from now on; answers what waits, here and in the io_wq, with ENODEV; tells what runs to

@@ -1,7 +1,8 @@
-// queue_change: what changes a queue that is in use: its depth, its elevator, whose requests it has, its end; and its figures.
+// queue_change: what changes a queue that is in use: its depth, its elevator, whose requests it has, its end; and its
+// figures.
 //
-// What is taken out of the elevator to be answered counts as under way until its complete() has returned, so that threads that
-// wait for idle wait for that.
+// What is taken out of the elevator to be answered counts as under way until its complete() has returned, so that
+// threads that wait for idle wait for that.
 #pragma once
 
 #include "ioc/queue/queue_core.h"
@@ -93,8 +94,9 @@ removal_report basic_request_queue<Types>::remove(steady_time deadline) noexcept
     settle_locked();
   }
   answer_all(taken, ENODEV);
-  // A request that is handed but not yet in the io_wq is missed here, and sees the mark before it runs: the io_wq's locks, which
-  // this takes, order the two. ENOMEM for the snapshot: what has not begun sees the mark too; what runs is not asked to stop.
+  // A request that is handed but not yet in the io_wq is missed here, and sees the mark before it runs: the io_wq's
+  // locks, which this takes, order the two. ENOMEM for the snapshot: what has not begun sees the mark too; what runs
+  // is not asked to stop.
   static_cast<void>(
       workers_.cancel_if([this](const work_view& view) noexcept { return view.ops == &work_operations_; }));
   removal_report report;

@@ -160,15 +160,16 @@ class basic_request_queue final : public Types::queue {
   void answer(request& over, slot held, fifo& go) noexcept;
   // Ends those that were taken out of the elevator, and hold slots, with an error.
   void answer_all(fifo& taken, int error) noexcept;
-  // Sends requests that are handed to the io_wq. One that it refuses for a moment waits again; if the io_wq has stopped, the refusal
-  // is its answer, and others take its slot.
+  // Sends requests that are handed to the io_wq. One that it refuses for a moment waits again; if the io_wq has
+  // stopped, the refusal is its answer, and others take its slot.
   void launch(fifo& go) noexcept;
   [[nodiscard]] bool put_off(request& refused) noexcept;
   void arm_locked(steady_time at) noexcept SLUICE_REQUIRES(lock_);
 
   // Lets go whom slots, workers and the elevator allow; they are handed, but for `mine`. Returns whether that is one.
   bool collect_locked(fifo& go, const request* mine = nullptr) noexcept SLUICE_REQUIRES(lock_);
-  // A slot was given back: collects the requests that go now. Returns the io_cqs that end with a removed queue's last request.
+  // A slot was given back: collects the requests that go now. Returns the io_cqs that end with a removed queue's last
+  // request.
   [[nodiscard]] pair* gave_locked(fifo& go) noexcept SLUICE_REQUIRES(lock_);
   [[nodiscard]] bool has_worker_locked() const noexcept SLUICE_REQUIRES(lock_);
   void hand_locked(request& next) noexcept SLUICE_REQUIRES(lock_);
@@ -187,7 +188,8 @@ class basic_request_queue final : public Types::queue {
   [[nodiscard]] std::uint32_t waiting_locked() const noexcept SLUICE_REQUIRES(lock_) { return queued_ + held_count_; }
   // Nothing is under way or waits, but for what a freeze holds aside.
   [[nodiscard]] bool idle_locked() const noexcept SLUICE_REQUIRES(lock_);
-  // Waits until it is idle and nothing is held aside with a number below `mark`. Returns false if the deadline passed first.
+  // Waits until it is idle and nothing is held aside with a number below `mark`. Returns false if the deadline passed
+  // first.
   static constexpr std::uint64_t nothing_held = 0;
   static constexpr std::uint64_t all_held = ~std::uint64_t{0};
   [[nodiscard]] bool wait_idle_locked(steady_time deadline, std::uint64_t mark) noexcept SLUICE_REQUIRES(lock_);

@@ -6,8 +6,9 @@
 // | freeze  | the same, but held aside only what came after it (its mark)          | the same                          |
 // | quiesce | all that is under way is handed                                      | the same                          |
 //
-// Held aside are requests that came while a freeze waited or had returned, or behind one that is held; they are numbered.
-// Those before the mark of the oldest freeze that still waits go on as soon as no freeze has returned (let_held_go).
+// Held aside are requests that came while a freeze waited or had returned, or behind one that is held; they are
+// numbered. Those before the mark of the oldest freeze that still waits go on as soon as no freeze has returned
+// (let_held_go).
 #pragma once
 
 #include "ioc/queue/queue_core.h"

@@ -32,8 +32,8 @@ void basic_request_queue<Types>::launch(fifo& go) noexcept {
   }
 }
 
-// The io_wq is full, or has no memory for the request's key. It waits again, and is as if it had never been let go. Returns false if
-// the queue was removed.
+// The io_wq is full, or has no memory for the request's key. It waits again, and is as if it had never been let go.
+// Returns false if the queue was removed.
 template <class Types>
 bool basic_request_queue<Types>::put_off(request& refused) noexcept {
   constexpr std::chrono::milliseconds pause{1};

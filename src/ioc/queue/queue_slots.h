@@ -1,4 +1,5 @@
-// queue_slots: which request goes next, and what other threads see of the queue. All that changes the state under the lock ends in settle_locked.
+// queue_slots: which request goes next, and what other threads see of the queue. All that changes the state under the
+// lock ends in settle_locked.
 //
 // | what has changed                      | what must look at it        | done by                                      |
 // |---------------------------------------|-----------------------------|----------------------------------------------|

@@ -71,7 +71,8 @@ auto basic_request_queue<Types>::enter_locked(request& issue, context& issuer, f
   if (paired_ && issue.pair_ == nullptr) {
     return {.what = entry::lacks_pair};
   }
-  // Before it is decided: with the counter open another could take the last slot meanwhile, or give one back and not find us.
+  // Before it is decided: with the counter open another could take the last slot meanwhile, or give one back and not
+  // find us.
   slots_.freeze_locked();
   const bool aside = freezers_ != 0 || held_count_ != 0;
   const steady_time now = now_locked();
